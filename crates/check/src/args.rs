@@ -1,0 +1,334 @@
+//! The options all checks share, and how option files and the command line become one set of options.
+//!
+//! As in every `MySQL` program a long option may stand in an option file. So the settings of the files are put before the
+//! arguments as if they had been typed there, and one parser reads both; the later one wins.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Error, Result, anyhow, bail, ensure};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser};
+
+use crate::duration;
+use crate::option_file::{self, Secret, Setting, Settings};
+use crate::report::{Format, Style};
+use crate::server::{Account, Endpoint};
+
+/// Read when no `--defaults-file` names another, where it exists.
+pub const DEFAULT_FILE: &str = "/etc/mysqlchk/my.cnf";
+/// Where Debian's servers listen.
+pub const DEFAULT_SOCKET: &str = "/run/mysqld/mysqld.sock";
+/// The budget when none is set: below the second that `HAProxy`'s `inter 1s` gives a whole check.
+pub const DEFAULT_BUDGET: Duration = Duration::from_millis(900);
+
+const DEFAULT_USER: &str = "mysqlchk";
+const DEFAULT_PORT: u16 = 3306;
+
+/// The options that every check has.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Read options from this file only [default: /etc/mysqlchk/my.cnf where it exists]
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    defaults_file: Option<PathBuf>,
+    /// Connect to this host; `localhost` means the socket
+    #[arg(long, short = 'h', value_name = "HOST", help_heading = "Server")]
+    host: Option<String>,
+    /// Connect to this TCP port [default: 3306]; alone it means 127.0.0.1
+    #[arg(long, short = 'P', value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Server")]
+    port: Option<u16>,
+    /// Connect to this Unix socket [default: /run/mysqld/mysqld.sock]
+    #[arg(long, short = 'S', value_name = "PATH", help_heading = "Server")]
+    socket: Option<String>,
+    /// Log in as this account
+    #[arg(long, short, value_name = "NAME", default_value = DEFAULT_USER, help_heading = "Server")]
+    user: String,
+    /// Answer within this time, whatever hangs
+    #[arg(long, value_name = "TIME", default_value = "900ms", value_parser = duration::parse_positive, help_heading = "Answer")]
+    timeout: Duration,
+    /// Answer in this form; auto is text on a terminal and http elsewhere
+    #[arg(long, value_name = "FORM", value_enum, default_value_t, help_heading = "Answer")]
+    format: Format,
+    /// In the text form say nothing when up
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "0", default_missing_value = "1",
+          value_parser = switch, hide_default_value = true, help_heading = "Answer")]
+    quiet: bool,
+    /// Put the reason into the HTTP status line, where HAProxy shows it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "0", default_missing_value = "1",
+          value_parser = switch, hide_default_value = true, help_heading = "Answer")]
+    reason_phrase: bool,
+    /// Let a request choose this instance with `?port=PORT` (repeat for more)
+    #[arg(long, value_name = "PORT", action = ArgAction::Append, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Server")]
+    allow_port: Vec<u16>,
+    /// Show what the option files gave, with the password masked, and exit
+    #[arg(long, exclusive = false, help_heading = "Help")]
+    print_defaults: bool,
+    /// Show this help and exit
+    #[arg(long, short = '?', action = ArgAction::Help, help_heading = "Help")]
+    help: Option<bool>,
+    /// Show the version and exit
+    #[arg(long, short = 'V', action = ArgAction::Version, help_heading = "Help")]
+    version: Option<bool>,
+}
+
+/// Reads the value of a flag as the `MySQL` programs do: `--quick`, `--quick=1`, `--quick=OFF`.
+///
+/// # Errors
+/// A word that is neither yes nor no.
+pub fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "on" | "true" | "yes" => Ok(true),
+        "0" | "off" | "false" | "no" => Ok(false),
+        _ => Err("must be 1 or 0, ON or OFF, TRUE or FALSE".into()),
+    }
+}
+
+#[derive(Parser)]
+#[command(disable_help_flag = true, disable_version_flag = true, args_override_self = true)]
+struct Line<O: Args> {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten, next_help_heading = "Rules")]
+    own: O,
+}
+
+/// What a run was asked to do.
+#[derive(Debug)]
+pub enum Asked<O> {
+    /// Make the check.
+    Check(Box<Plan<O>>),
+    /// Show this text to a person: help, version, `--print-defaults`.
+    Print(String),
+}
+
+/// A check as configured.
+#[derive(Debug)]
+pub struct Plan<O> {
+    /// The server to ask when the request names none.
+    pub endpoint: Endpoint,
+    /// Who logs in.
+    pub account: Account,
+    /// What the whole run may take.
+    pub budget: Duration,
+    /// How the verdict is shown.
+    pub style: Style,
+    /// The options of this check alone.
+    pub own: O,
+    host: Option<String>,
+    allowed_ports: Vec<u16>,
+}
+
+impl<O> Plan<O> {
+    /// The endpoint of the instance that `?port=` asks for, on the same host over TCP.
+    ///
+    /// # Errors
+    /// When it is no port, or none that `--allow-port` names.
+    pub fn instance(&self, port: &str) -> Result<Endpoint> {
+        let number = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse::<u16>().ok()).flatten();
+        let Some(number) = number.filter(|number| *number > 0) else {
+            bail!("`port={}` in the request is no port", port.get(..16).unwrap_or(port));
+        };
+        ensure!(
+            self.allowed_ports.contains(&number),
+            "port {number} is not allowed: start with `--allow-port {number}`"
+        );
+        Ok(Endpoint::Tcp(self.host.clone().unwrap_or_else(|| "127.0.0.1".into()), number))
+    }
+}
+
+/// Reads the option files and the command line of `program`.
+///
+/// # Errors
+/// An option file that cannot be used; an option or value that does not exist. The message names the place and the cure.
+pub fn parse<O: Args>(
+    program: &'static str,
+    about: &'static str,
+    validate: impl FnOnce(&O) -> Result<(), String>,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Asked<O>> {
+    let typed: Vec<OsString> = arguments.into_iter().skip(1).map(dashes_for_underscores).collect();
+    let mut command = Line::<O>::command()
+        .name(program)
+        .about(about)
+        .version(env!("CARGO_PKG_VERSION"))
+        .override_usage(format!("{program} [OPTIONS]"));
+    command.build();
+
+    let files = match defaults_file(&typed)? {
+        Some(file) => option_file::read(&file, &groups(program))?,
+        None if Path::new(DEFAULT_FILE).exists() => option_file::read(Path::new(DEFAULT_FILE), &groups(program))?,
+        None => Settings::default(),
+    };
+    let from_files = files
+        .settings
+        .iter()
+        .filter_map(|setting| as_argument(setting, &command, program).transpose())
+        .collect::<Result<Vec<_>>>()?;
+
+    let line =
+        [OsString::from(program)].into_iter().chain(from_files.iter().map(OsString::from)).chain(typed.iter().cloned());
+    let matches = match command.try_get_matches_from_mut(line) {
+        Ok(matches) => matches,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return Ok(Asked::Print(error.to_string()));
+        }
+        Err(error) => return Err(in_our_words(&error, &files.settings, &typed)),
+    };
+    let Line { common, own } =
+        Line::<O>::from_arg_matches(&matches).map_err(|error| in_our_words(&error, &files.settings, &typed))?;
+    if common.print_defaults {
+        return Ok(Asked::Print(defaults_as_text(program, &from_files, files.password.as_ref())));
+    }
+    validate(&own).map_err(Error::msg)?;
+    Ok(Asked::Check(Box::new(plan(program, common, own, files.password)?)))
+}
+
+fn groups(program: &str) -> [&str; 3] {
+    ["client", "mysqlchk", program]
+}
+
+fn plan<O>(program: &'static str, common: Common, own: O, password: Option<Secret>) -> Result<Plan<O>> {
+    let named_localhost = common.host.as_deref() == Some("localhost");
+    let host = common.host.filter(|host| host != "localhost" && !host.is_empty());
+    let endpoint = match (&host, common.socket, common.port) {
+        (Some(host), _, port) => Endpoint::Tcp(host.clone(), port.unwrap_or(DEFAULT_PORT)),
+        (None, Some(socket), _) => Endpoint::Socket(socket),
+        (None, None, Some(port)) if named_localhost && port != DEFAULT_PORT => {
+            bail!("`--host localhost` means the socket, so port {port} would not be used: write `--host 127.0.0.1`")
+        }
+        (None, None, Some(port)) if !named_localhost => Endpoint::Tcp("127.0.0.1".into(), port),
+        (None, None, _) => Endpoint::Socket(DEFAULT_SOCKET.into()),
+    };
+    Ok(Plan {
+        endpoint,
+        account: Account { user: common.user, password },
+        budget: common.timeout,
+        style: Style { program, format: common.format, quiet: common.quiet, reason_phrase: common.reason_phrase },
+        own,
+        host,
+        allowed_ports: common.allow_port,
+    })
+}
+
+/// The style of a run whose options could not be read: the form that was typed, where it can be recognised.
+#[must_use]
+pub fn style_of_last_resort(program: &'static str, arguments: impl IntoIterator<Item = OsString>) -> Style {
+    let typed: Vec<OsString> = arguments.into_iter().skip(1).collect();
+    let format = match value_of("--format", &typed).and_then(|value| value.into_string().ok()).as_deref() {
+        Some("text") => Format::Text,
+        Some("json") => Format::Json,
+        Some("http") => Format::Http,
+        _ => Format::Auto,
+    };
+    // The reason is all the operator gets to see of a check that is not configured, so it goes where HAProxy shows it.
+    Style { program, format, quiet: false, reason_phrase: true }
+}
+
+/// `--max_lag` is `--max-lag`, as in every `MySQL` program.
+fn dashes_for_underscores(argument: OsString) -> OsString {
+    match argument.to_str() {
+        Some(text) if text.starts_with("--") => {
+            let (name, value) = text.split_at(text.find('=').unwrap_or(text.len()));
+            OsString::from(name.replace('_', "-") + value)
+        }
+        _ => argument,
+    }
+}
+
+fn value_of(option: &str, typed: &[OsString]) -> Option<OsString> {
+    let mut found = None;
+    for (at, argument) in typed.iter().enumerate() {
+        if argument == option {
+            found = typed.get(at + 1).cloned();
+        } else if let Some(value) =
+            argument.to_str().and_then(|text| text.strip_prefix(option)).and_then(|rest| rest.strip_prefix('='))
+        {
+            found = Some(value.into());
+        }
+    }
+    found
+}
+
+fn defaults_file(typed: &[OsString]) -> Result<Option<PathBuf>> {
+    match value_of("--defaults-file", typed) {
+        Some(path) if path.is_empty() => Err(anyhow!("`--defaults-file` needs the path of a file")),
+        path => Ok(path.map(PathBuf::from)),
+    }
+}
+
+/// A setting as it would be typed; `None` for one that is not ours and need not be.
+fn as_argument(setting: &Setting, command: &Command, program: &str) -> Result<Option<String>> {
+    let Setting { group, key, value, place } = setting;
+    let (loose, name) = key.strip_prefix("loose-").map_or((false, key.as_str()), |name| (true, name));
+    let known = |name: &str| command.get_arguments().find(|argument| argument.get_long() == Some(name));
+    let argument = match known(name) {
+        _ if matches!(name, "help" | "version" | "print-defaults" | "defaults-file") => None,
+        Some(_) => Some(value.as_ref().map_or_else(|| format!("--{name}"), |value| format!("--{name}={value}"))),
+        // "Program Option Modifiers": skip- and disable- switch a flag off, enable- switches it on.
+        None => [("skip-", "0"), ("disable-", "0"), ("enable-", "1")].into_iter().find_map(|(prefix, value)| {
+            let flag = name.strip_prefix(prefix).filter(|flag| {
+                known(flag).is_some_and(|argument| argument.get_num_args().is_some_and(|range| range.min_values() == 0))
+            });
+            flag.map(|flag| format!("--{flag}={value}"))
+        }),
+    };
+    if argument.is_none() && !loose && group != "client" {
+        bail!("{place}: {program} has no option `{name}` for an option file");
+    }
+    Ok(argument)
+}
+
+/// What clap found wrong, in our words, with the place when it stands in a file. Never the value of an unknown option,
+/// and never a stray word: either may be a password.
+fn in_our_words(error: &clap::Error, settings: &[Setting], typed: &[OsString]) -> Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        Some(ContextValue::Strings(texts)) => texts.first().map(String::as_str),
+        _ => None,
+    };
+    let argument = text(ContextKind::InvalidArg).unwrap_or_default();
+    let name = argument.split([' ', '=', '[']).next().unwrap_or_default();
+    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+    let message = match error.kind() {
+        ErrorKind::UnknownArgument if name == "--password" || (name.starts_with("-p") && !name.starts_with("--")) => {
+            "there is no password option, it would show in ps: write `password=` into an option file".to_owned()
+        }
+        ErrorKind::UnknownArgument if name.starts_with('-') => format!("unknown option `{name}`, see --help"),
+        ErrorKind::UnknownArgument => "unexpected argument: there are only options, see --help".to_owned(),
+        ErrorKind::InvalidValue if value.is_empty() => format!("`{name}` needs a value"),
+        ErrorKind::NoEquals => format!("`{name}` needs its value after `=`"),
+        ErrorKind::TooManyValues | ErrorKind::WrongNumberOfValues => format!("`{name}` takes one value"),
+        ErrorKind::InvalidValue => {
+            let valid = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(words)) => words.join(", "),
+                _ => String::new(),
+            };
+            format!("`{name} {value}`: must be one of {valid}")
+        }
+        ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error).map_or_else(|| "not valid".to_owned(), ToString::to_string);
+            format!("`{name} {value}`: {why}")
+        }
+        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+    };
+    let was_typed = value_of(name, typed).is_some_and(|typed| typed == value);
+    let is_meant = |setting: &&Setting| {
+        name.strip_prefix("--") == Some(setting.key.trim_start_matches("loose-"))
+            && setting.value.as_deref().unwrap_or_default() == value
+    };
+    match settings.iter().rev().find(is_meant) {
+        Some(setting) if !was_typed => anyhow!("{}: {message}", setting.place),
+        _ => anyhow!(message),
+    }
+}
+
+fn defaults_as_text(program: &str, from_files: &[String], password: Option<&Secret>) -> String {
+    let mut text = format!("{program} would have been started with the following arguments:\n");
+    let masked = password.map(|_| "--password=*****".to_owned());
+    for argument in from_files.iter().chain(&masked) {
+        text.push_str(argument);
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,76 @@
+//! Durations as an operator writes and reads them: always with a unit.
+
+use std::time::Duration;
+
+/// Reads `900ms`, `30s`, `5m` or `2h`.
+///
+/// # Errors
+/// A number without a unit, with another unit, with a fraction or too large. The message says what to write instead.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = match number.parse() {
+        Ok(number) => number,
+        Err(_) if number.is_empty() => return Err("a duration is a number and a unit, like `30s` or `900ms`".into()),
+        Err(_) => return Err("the number is too large".into()),
+    };
+    let seconds = |factor: u64| number.checked_mul(factor).map(Duration::from_secs).ok_or("the number is too large");
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(seconds(1)?),
+        "m" => Ok(seconds(60)?),
+        "h" => Ok(seconds(3600)?),
+        "" => Err(format!("a duration needs a unit: write `{number}s` or `{number}ms`")),
+        _ => Err(format!("the unit is `{unit}`, not ms, s, m or h")),
+    }
+}
+
+/// Reads a duration that is longer than nothing.
+///
+/// # Errors
+/// As [`parse`], and zero.
+pub fn parse_positive(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err("must be longer than 0".into()),
+        duration => Ok(duration),
+    }
+}
+
+/// Shows whole seconds as `42s`, anything else as `1500ms`.
+#[must_use]
+pub fn show(duration: Duration) -> String {
+    if duration.subsec_millis() == 0 {
+        format!("{}s", duration.as_secs())
+    } else {
+        format!("{}ms", duration.as_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_required() {
+        assert_eq!(parse("30").unwrap_err(), "a duration needs a unit: write `30s` or `30ms`");
+        assert_eq!(parse("900ms"), Ok(Duration::from_millis(900)));
+        assert_eq!(parse("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(parse("2h"), Ok(Duration::from_secs(7200)));
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in ["", "s", "-1s", "1.5s", "1 s", "30S", "1d", "18446744073709551616s", "18446744073709551615h"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(parse_positive("0ms").is_err());
+    }
+
+    #[test]
+    fn a_duration_is_shown_in_the_unit_it_needs() {
+        assert_eq!(show(Duration::from_secs(42)), "42s");
+        assert_eq!(show(Duration::from_millis(900)), "900ms");
+        assert_eq!(show(Duration::from_millis(1500)), "1500ms");
+    }
+}

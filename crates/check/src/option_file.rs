@@ -1,0 +1,396 @@
+//! `MySQL` option files: text -> the settings of our groups, in the order they apply.
+//!
+//! Follows "Using Option Files" of the `MySQL` Reference Manual (8.4, section 6.2.2.2): groups, bare keys, quotes,
+//! escapes, comments, `!include` and `!includedir`. Knows no particular option; `args` gives the settings their meaning.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// The largest option file, in bytes. Theirs are a few hundred bytes; the bound is for what is no option file.
+const FILE_MAX: u64 = 64 * 1024;
+/// How deep `!include` may nest (the `MySQL` programs stop at 10, too).
+const DEPTH_MAX: usize = 10;
+
+/// A password. It has no `Display`, and its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The password itself, for the login and nothing else.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("*****")
+    }
+}
+
+/// Where a setting stands, for messages: `FILE:LINE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    file: Rc<Path>,
+    line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// One line of an option file: `key` or `key=value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The group it stands in, without brackets.
+    pub group: String,
+    /// The key as options are spelled: `-` for `_`.
+    pub key: String,
+    /// The value without quotes and escapes; `None` for a bare key.
+    pub value: Option<String>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// What the option files say to one program.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// Everything but passwords; a later setting wins over an earlier one.
+    pub settings: Vec<Setting>,
+    /// The last `password` of our groups.
+    pub password: Option<Secret>,
+}
+
+/// Reads `file` and what it includes, and keeps the settings of `groups`, in the order of `groups`.
+///
+/// # Errors
+/// A file that cannot be read, that others may write, that is too large or breaks the syntax. The message names file and line.
+pub fn read(file: &Path, groups: &[&str]) -> Result<Settings> {
+    let mut found = Vec::new();
+    read_file(file, 0, &mut found)?;
+    let mut chosen = Settings::default();
+    for group in groups {
+        for setting in found.iter().filter(|setting| setting.group == *group) {
+            if setting.key == "password" {
+                chosen.password = setting.value.clone().map(Secret);
+            } else {
+                chosen.settings.push(setting.clone());
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+fn read_file(path: &Path, depth: usize, found: &mut Vec<Setting>) -> Result<()> {
+    let text = read_trusted(path).with_context(|| format!("cannot read option file {}", path.display()))?;
+    let name: Rc<Path> = Rc::from(path);
+    let mut group: Option<String> = None;
+    for (index, line) in text.lines().enumerate() {
+        let place = Place { file: Rc::clone(&name), line: index + 1 };
+        match parse_line(line).with_context(|| place.to_string())? {
+            Line::Nothing => {}
+            Line::Group(name) => group = Some(name.to_owned()),
+            Line::Setting { key, value } => {
+                let Some(group) = group.clone() else {
+                    bail!("{place}: an option before the first [group]");
+                };
+                found.push(Setting { group, key: key.replace('_', "-"), value, place });
+            }
+            Line::Include(other) => {
+                ensure!(depth < DEPTH_MAX, "{place}: more than {DEPTH_MAX} files include each other");
+                read_file(Path::new(other), depth + 1, found).with_context(|| place.to_string())?;
+            }
+            Line::IncludeDir(directory) => {
+                ensure!(depth < DEPTH_MAX, "{place}: more than {DEPTH_MAX} files include each other");
+                for file in option_files_in(Path::new(directory)).with_context(|| place.to_string())? {
+                    read_file(&file, depth + 1, found).with_context(|| place.to_string())?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads a regular file that only its owner may write.
+fn read_trusted(path: &Path) -> Result<String> {
+    // O_NONBLOCK: opening a FIFO must not wait for its writer.
+    let opened = File::options().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path);
+    let file = opened.map_err(|error| io_words(&error))?;
+    let about = file.metadata().map_err(|error| io_words(&error))?;
+    ensure!(about.is_file(), "it is no regular file");
+    ensure_only_owner_writes(&about)?;
+    ensure!(about.len() <= FILE_MAX, "it is larger than {} KiB", FILE_MAX / 1024);
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len())? + 1);
+    file.take(FILE_MAX).read_to_end(&mut bytes).map_err(|error| io_words(&error))?;
+    String::from_utf8(bytes).ok().context("it is not UTF-8 text")
+}
+
+fn ensure_only_owner_writes(about: &fs::Metadata) -> Result<()> {
+    let mode = about.mode() & 0o7777;
+    ensure!(mode & 0o022 == 0, "others may write it (mode {mode:04o}): run `chmod go-w` on it");
+    Ok(())
+}
+
+/// The `*.cnf` files of a directory that only its owner may write, in alphabetical order.
+fn option_files_in(directory: &Path) -> Result<Vec<PathBuf>> {
+    let cannot = || format!("cannot read directory {}", directory.display());
+    let about = fs::metadata(directory).map_err(|error| io_words(&error)).with_context(cannot)?;
+    ensure_only_owner_writes(&about).with_context(cannot)?;
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(|error| io_words(&error)).with_context(cannot)? {
+        let path = entry.map_err(|error| io_words(&error)).with_context(cannot)?.path();
+        if path.extension().is_some_and(|extension| extension == "cnf") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The words for why a file cannot be used, with the user who could not.
+fn io_words(error: &std::io::Error) -> anyhow::Error {
+    use std::io::ErrorKind::{NotFound, PermissionDenied};
+    match error.kind() {
+        NotFound => anyhow::anyhow!("no such file"),
+        PermissionDenied => anyhow::anyhow!("permission denied (uid {})", rustix::process::geteuid().as_raw()),
+        kind => anyhow::anyhow!("{kind}"),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Line<'a> {
+    Nothing,
+    Group(&'a str),
+    Setting { key: &'a str, value: Option<String> },
+    Include(&'a str),
+    IncludeDir(&'a str),
+}
+
+fn parse_line(line: &str) -> Result<Line<'_>> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with(['#', ';']) {
+        return Ok(Line::Nothing);
+    }
+    if let Some(directive) = line.strip_prefix('!') {
+        let (word, path) = directive.split_once(char::is_whitespace).unwrap_or((directive, ""));
+        let path = path.trim();
+        return match (word, path) {
+            ("include" | "includedir", "") => bail!("`!{word}` needs a path"),
+            ("include", path) => Ok(Line::Include(path)),
+            ("includedir", path) => Ok(Line::IncludeDir(path)),
+            _ => bail!("`!{word}` is neither `!include` nor `!includedir`"),
+        };
+    }
+    let line = without_comment(line).trim_end();
+    if let Some(rest) = line.strip_prefix('[') {
+        return match rest.split_once(']') {
+            Some((name, "")) => Ok(Line::Group(name.trim())),
+            _ => bail!("a group is `[name]` and nothing else"),
+        };
+    }
+    let (key, value) = match line.split_once('=') {
+        Some((key, value)) => (key.trim_end(), Some(unquote(value.trim_start())?)),
+        None => (line, None),
+    };
+    ensure!(!key.is_empty(), "a value without an option name");
+    ensure!(!key.contains(char::is_whitespace), "a blank in an option name: write `option=value`");
+    Ok(Line::Setting { key, value })
+}
+
+/// Cuts a `#` comment off the end of a line, unless the `#` stands in quotes.
+fn without_comment(line: &str) -> &str {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in line.char_indices() {
+        match c {
+            '#' if quote.is_none() => return line.split_at(at).0,
+            '\'' | '"' if !escaped => match quote {
+                None => quote = Some(c),
+                Some(open) if open == c => quote = None,
+                Some(_) => {}
+            },
+            _ => {}
+        }
+        escaped = quote.is_some() && c == '\\' && !escaped;
+    }
+    line
+}
+
+/// Takes the quotes off a value and resolves its escapes: `\b \t \n \r \s \\ \" \'`; any other backslash stays.
+fn unquote(value: &str) -> Result<String> {
+    let bare = match value.chars().next() {
+        Some(quote @ ('\'' | '"')) => match value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
+            Some(inner) => inner,
+            None => bail!("a quoted value does not end with its quote"),
+        },
+        _ => value,
+    };
+    let mut text = String::with_capacity(bare.len());
+    let mut chars = bare.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            text.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('b') => text.push('\u{8}'),
+            Some('t') => text.push('\t'),
+            Some('n') => text.push('\n'),
+            Some('r') => text.push('\r'),
+            Some('s') => text.push(' '),
+            Some(same @ ('\\' | '"' | '\'')) => text.push(same),
+            Some(other) => text.extend(['\\', other]),
+            None => text.push('\\'),
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn setting(line: &str) -> (String, Option<String>) {
+        match parse_line(line).unwrap() {
+            Line::Setting { key, value } => (key.to_owned(), value),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn value(line: &str) -> String {
+        setting(line).1.unwrap()
+    }
+
+    #[test]
+    fn blank_lines_and_comments_say_nothing() {
+        for line in ["", "   ", "# a", " ; b", "\t#"] {
+            assert_eq!(parse_line(line).unwrap(), Line::Nothing, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn keys_stand_bare_or_with_a_value() {
+        assert_eq!(setting("quick"), ("quick".into(), None));
+        assert_eq!(setting("  host = db01  "), ("host".into(), Some("db01".into())));
+        assert_eq!(setting("host="), ("host".into(), Some(String::new())));
+        assert_eq!(setting("port=3306 # the usual one"), ("port".into(), Some("3306".into())));
+    }
+
+    #[test]
+    fn quotes_protect_and_escapes_are_resolved() {
+        assert_eq!(value(r#"password="a#b;c" # real comment"#), "a#b;c");
+        assert_eq!(value("password='it''s'"), "it''s");
+        assert_eq!(value(r"password=a\sb\tc\\d\q"), "a b\tc\\d\\q");
+        assert_eq!(value(r##"password="say \"#\" ""##), "say \"#\" ");
+        assert_eq!(value("a=b=c"), "b=c");
+    }
+
+    #[test]
+    fn broken_lines_are_refused() {
+        for line in ["[client", "[client] x", "=5", "two words=5", "!source /x", "!include", "a=\"open", "bare words"] {
+            assert!(parse_line(line).is_err(), "{line}");
+        }
+    }
+
+    /// A directory of our own below the temporary one, gone with the value.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Directory {
+            let path = std::env::temp_dir().join(format!("option-file-{}-{name}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            Directory(path)
+        }
+
+        fn file(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    const GROUPS: &[&str] = &["client", "mysqlchk", "mysqlchk-status"];
+
+    fn keys(settings: &Settings) -> Vec<String> {
+        settings.settings.iter().map(|s| format!("{}={}", s.key, s.value.as_deref().unwrap_or("-"))).collect()
+    }
+
+    #[test]
+    fn groups_apply_in_their_own_order_not_the_files() {
+        let directory = Directory::new("groups");
+        let file = directory.file(
+            "my.cnf",
+            "[mysqlchk-status]\ntimeout=3s\n[mysqld]\nport=1\n[mysqlchk]\ntimeout=2s\n[client]\nmax_lag=1s\npassword=p\n",
+        );
+        let settings = read(&file, GROUPS).unwrap();
+        assert_eq!(keys(&settings), ["max-lag=1s", "timeout=2s", "timeout=3s"]);
+        assert_eq!(settings.password.as_ref().unwrap().reveal(), "p");
+        assert!(!format!("{settings:?}").contains("\"p\""));
+    }
+
+    #[test]
+    fn included_files_stand_in_the_place_of_the_directive() {
+        let directory = Directory::new("include");
+        directory.file("b.cnf", "[client]\nb=1\n");
+        directory.file("c.txt", "this is not read");
+        directory.file("a.cnf", "[client]\na=1\n");
+        let sub = directory.0.display();
+        let file = directory.file("main", &format!("[client]\nx=1\n!includedir {sub}\n!include {sub}/a.cnf\ny=1\n"));
+        assert_eq!(keys(&read(&file, GROUPS).unwrap()), ["x=1", "a=1", "b=1", "a=1", "y=1"]);
+    }
+
+    #[test]
+    fn what_includes_itself_is_refused() {
+        let directory = Directory::new("loop");
+        let file = directory.0.join("loop.cnf");
+        directory.file("loop.cnf", &format!("!include {}\n", file.display()));
+        assert!(format!("{:#}", read(&file, GROUPS).unwrap_err()).contains("include each other"));
+    }
+
+    #[test]
+    fn a_message_names_file_and_line() {
+        let directory = Directory::new("line");
+        let file = directory.file("my.cnf", "[client]\n\nport 3306\n");
+        let message = format!("{:#}", read(&file, GROUPS).unwrap_err());
+        assert!(message.ends_with("my.cnf:3: a blank in an option name: write `option=value`"), "{message}");
+        let file = directory.file("early.cnf", "port=3306\n");
+        let message = format!("{:#}", read(&file, GROUPS).unwrap_err());
+        assert!(message.ends_with("early.cnf:1: an option before the first [group]"), "{message}");
+    }
+
+    #[test]
+    fn files_that_cannot_be_trusted_are_refused() {
+        let directory = Directory::new("trust");
+        let file = directory.file("my.cnf", "[client]\n");
+        for mode in [0o666, 0o642, 0o660] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let message = format!("{:#}", read(&file, GROUPS).unwrap_err());
+            assert!(message.contains("others may write it"), "{message}");
+        }
+        assert!(format!("{:#}", read(&directory.0, GROUPS).unwrap_err()).ends_with("no regular file"));
+        assert!(format!("{:#}", read(&directory.0.join("gone"), GROUPS).unwrap_err()).ends_with("no such file"));
+        let large = directory.file("large.cnf", &"#\n".repeat(40_000));
+        assert!(format!("{:#}", read(&large, GROUPS).unwrap_err()).ends_with("larger than 64 KiB"));
+        let binary = directory.0.join("binary.cnf");
+        fs::write(&binary, b"[client]\nuser=\xff\n").unwrap();
+        assert!(format!("{:#}", read(&binary, GROUPS).unwrap_err()).ends_with("not UTF-8 text"));
+    }
+}

@@ -1,0 +1,256 @@
+//! Verdict -> bytes, one function per form, and the one place that writes to stdout.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use rustix::io::{Errno, write};
+use serde_json::{Map, Value, json};
+
+use crate::deadline::Step;
+use crate::verdict::Verdict;
+
+/// The exit status of a check that could not be made as configured.
+pub const MISCONFIGURED: u8 = 2;
+
+/// The form a verdict is given in, as the operator asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// `text` when stdout is a terminal, `http` otherwise.
+    #[default]
+    Auto,
+    /// A raw HTTP response.
+    Http,
+    /// One line.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// How this run shows its verdict.
+#[derive(Debug, Clone)]
+pub struct Style {
+    /// The name of the program.
+    pub program: &'static str,
+    /// The form; `Auto` is resolved by [`Style::form`].
+    pub format: Format,
+    /// Whether the text form says nothing when up.
+    pub quiet: bool,
+    /// Whether the reason replaces `OK` and `Service Unavailable` in the HTTP status line.
+    pub reason_phrase: bool,
+}
+
+/// Everything a run has to say.
+#[derive(Debug)]
+pub struct Report {
+    /// Up or down, and why.
+    pub verdict: Verdict,
+    /// Whether the check could not be made as configured.
+    pub misconfigured: bool,
+    /// Whether the client wants no body (`HEAD`).
+    pub head: bool,
+    /// What the rules saw; `Null` where no facts were had.
+    pub facts: Value,
+    /// How long each step took.
+    pub times: Vec<(Step, Duration)>,
+}
+
+impl Report {
+    /// 0 up, 1 down, 2 the check could not be made as configured.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match (self.misconfigured, self.verdict.is_up()) {
+            (true, _) => MISCONFIGURED,
+            (false, true) => 0,
+            (false, false) => 1,
+        }
+    }
+}
+
+impl Style {
+    /// The form this run answers in: never `Auto`.
+    #[must_use]
+    pub fn form(&self) -> Format {
+        match self.format {
+            Format::Auto if rustix::termios::isatty(rustix::stdio::stdout()) => Format::Text,
+            Format::Auto => Format::Http,
+            named => named,
+        }
+    }
+
+    /// The bytes that go out, all of them.
+    #[must_use]
+    pub fn render(&self, report: &Report) -> String {
+        match self.form() {
+            Format::Text if self.quiet && report.verdict.is_up() => String::new(),
+            Format::Text => format!("{}: {}\n", self.program, report.verdict),
+            Format::Json => as_json(self.program, report),
+            Format::Http | Format::Auto => as_http(self.reason_phrase, report),
+        }
+    }
+}
+
+fn as_http(reason_phrase: bool, report: &Report) -> String {
+    let verdict = &report.verdict;
+    let (code, standard) = if verdict.is_up() { (200, "OK") } else { (503, "Service Unavailable") };
+    let phrase = if reason_phrase { verdict.reason() } else { standard };
+    let body = format!("{verdict}\n");
+    let length = body.len();
+    let body = if report.head { "" } else { &body };
+    format!(
+        "HTTP/1.1 {code} {phrase}\r\n\
+         Content-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: {length}\r\n\
+         Connection: close\r\n\
+         Cache-Control: no-store\r\n\
+         \r\n\
+         {body}"
+    )
+}
+
+fn as_json(program: &str, report: &Report) -> String {
+    let times: Map<String, Value> =
+        report.times.iter().map(|(step, time)| (format!("{}_us", step.key()), json!(micros(*time)))).collect();
+    let object = json!({
+        "program": program,
+        "verdict": report.verdict.word(),
+        "reason": report.verdict.reason(),
+        "misconfigured": report.misconfigured,
+        "facts": report.facts,
+        "times": times,
+    });
+    format!("{object}\n")
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Stdout, on which exactly one answer is given, whoever comes first. Clones are the same outlet.
+#[derive(Debug, Clone, Default)]
+pub struct Outlet(Arc<AtomicU8>);
+
+/// No answer yet; any other value is the exit status that went with it, plus one.
+const UNANSWERED: u8 = 0;
+
+impl Outlet {
+    /// Writes `bytes` in one write and notes the exit status that goes with them, unless an answer was given before; says whether this one was it.
+    ///
+    /// A client that went away is no error: the check was made, and nobody is left to tell.
+    #[must_use]
+    pub fn answer(&self, bytes: &str, status: u8) -> bool {
+        if self.0.compare_exchange(UNANSWERED, status + 1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            return false;
+        }
+        let mut rest = bytes.as_bytes();
+        while !rest.is_empty() {
+            match write(rustix::stdio::stdout(), rest) {
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+        true
+    }
+
+    /// The exit status that goes with the answer given.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        self.0.load(Ordering::SeqCst).saturating_sub(1)
+    }
+}
+
+/// Tells the client that nothing more comes; `false` when stdout is no socket.
+#[must_use]
+pub fn half_close() -> bool {
+    rustix::net::shutdown(rustix::stdio::stdout(), rustix::net::Shutdown::Write).is_ok()
+}
+
+/// Prints help and the like for a person. Not to a socket: the client of a service expects a response, so that is refused.
+#[must_use]
+pub fn print_for_a_person(text: &str) -> bool {
+    let is_socket = rustix::fs::fstat(rustix::stdio::stdout())
+        .is_ok_and(|about| rustix::fs::FileType::from_raw_mode(about.st_mode) == rustix::fs::FileType::Socket);
+    !is_socket && Outlet::default().answer(text, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::{down, up};
+
+    fn report(verdict: Verdict) -> Report {
+        Report { verdict, misconfigured: false, head: false, facts: Value::Null, times: Vec::new() }
+    }
+
+    fn style(format: Format) -> Style {
+        Style { program: "mysqlchk-replication", format, quiet: false, reason_phrase: false }
+    }
+
+    #[test]
+    fn the_http_form_is_the_one_of_the_manual() {
+        assert_eq!(
+            style(Format::Http).render(&report(down("lag is 42s, limit is 30s"))),
+            "HTTP/1.1 503 Service Unavailable\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: 31\r\n\
+             Connection: close\r\n\
+             Cache-Control: no-store\r\n\
+             \r\n\
+             down: lag is 42s, limit is 30s\n"
+        );
+        assert!(style(Format::Http).render(&report(up("x"))).starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+
+    #[test]
+    fn the_reason_can_stand_in_the_status_line() {
+        let style = Style { reason_phrase: true, ..style(Format::Http) };
+        assert!(style.render(&report(down("lag is NULL"))).starts_with("HTTP/1.1 503 lag is NULL\r\n"));
+        assert!(style.render(&report(up("lag is 0s"))).starts_with("HTTP/1.1 200 lag is 0s\r\n"));
+    }
+
+    #[test]
+    fn head_gets_the_length_but_no_body() {
+        let response = style(Format::Http).render(&Report { head: true, ..report(up("writable")) });
+        assert!(response.contains("Content-Length: 13\r\n") && response.ends_with("\r\n\r\n"), "{response}");
+    }
+
+    #[test]
+    fn the_text_form_is_one_line_and_quiet_only_when_up() {
+        let loud = style(Format::Text);
+        assert_eq!(loud.render(&report(down("lag is NULL"))), "mysqlchk-replication: down: lag is NULL\n");
+        let quiet = Style { quiet: true, ..loud };
+        assert_eq!(quiet.render(&report(up("lag is 0s"))), "");
+        assert_eq!(quiet.render(&report(down("lag is NULL"))), "mysqlchk-replication: down: lag is NULL\n");
+        assert_ne!(Style { format: Format::Http, ..quiet }.render(&report(up("lag is 0s"))), "");
+    }
+
+    #[test]
+    fn the_json_form_carries_facts_and_times() {
+        let times = vec![(Step::Login, Duration::from_millis(2))];
+        let text =
+            style(Format::Json).render(&Report { facts: json!({"read_only": null}), times, ..report(down("x")) });
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["verdict"], "down");
+        assert_eq!(value["facts"]["read_only"], Value::Null);
+        assert_eq!(value["times"]["login_us"], 2000);
+        assert_eq!(text.lines().count(), 1);
+    }
+
+    #[test]
+    fn only_the_first_answer_is_given() {
+        let outlet = Outlet::default();
+        let other = outlet.clone();
+        assert!(outlet.answer("", 1));
+        assert!(!other.answer("never seen\n", 0));
+        assert_eq!(other.status(), 1);
+    }
+
+    #[test]
+    fn the_exit_status_tells_down_from_misconfigured() {
+        assert_eq!(report(up("x")).exit_status(), 0);
+        assert_eq!(report(down("x")).exit_status(), 1);
+        assert_eq!(Report { misconfigured: true, ..report(down("x")) }.exit_status(), MISCONFIGURED);
+    }
+}

@@ -1,0 +1,331 @@
+//! The local server: one connection, one login, one query, and nothing the driver would like to ask on its own.
+//!
+//! The only place that knows the driver. Server error text never leaves it: it can hold user names and data, so an error
+//! is its number and our own words.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, DriverError, OptsBuilder, Value};
+
+use crate::deadline::{Deadline, Step};
+use crate::option_file::Secret;
+use crate::variable::Variable;
+
+/// The largest packet that is accepted, in bytes. Replication status rows carry GTID sets, which can be long.
+const PACKET_MAX: usize = 16 * 1024 * 1024;
+/// The most rows that are kept of an answer; `MySQL` allows 256 channels.
+const ROWS_MAX: usize = 1024;
+
+/// Where the server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// The path of a Unix socket.
+    Socket(String),
+    /// A host name or address, and a TCP port.
+    Tcp(String, u16),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Socket(path) => f.write_str(path),
+            Endpoint::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Endpoint::Tcp(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// Who logs in.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The account name.
+    pub user: String,
+    /// The password; `None` for an account that needs none (`unix_socket`, `auth_socket`).
+    pub password: Option<Secret>,
+}
+
+/// Why the server gave no answer: our words, and its error number where it gave one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerError {
+    words: String,
+    code: Option<u16>,
+}
+
+impl ServerError {
+    /// The server's error number; `None` when the error is not the server's.
+    #[must_use]
+    pub fn code(&self) -> Option<u16> {
+        self.code
+    }
+
+    fn new(cannot: &str, error: &mysql::Error) -> ServerError {
+        let (why, code) = explain(error);
+        ServerError { words: format!("cannot {cannot}: {why}"), code }
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// Which family of servers answers, told from the version in the greeting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// `MariaDB`, any version.
+    MariaDb,
+    /// `MySQL`, Percona Server or XtraDB Cluster, with its version.
+    MySql(u16, u16, u16),
+}
+
+impl Family {
+    /// `MariaDB` 10 greets with `5.5.5-10.x.y-MariaDB`, later ones with their own number; no release of `MySQL` has either
+    /// (5.5.5 was a milestone of 2010).
+    fn from_version(version: (u16, u16, u16)) -> Family {
+        match version {
+            (5, 5, 5) | (10.., _, _) => Family::MariaDb,
+            (major, minor, patch) => Family::MySql(major, minor, patch),
+        }
+    }
+}
+
+/// A connection that is logged in. Dropping it says goodbye to the server (`COM_QUIT`).
+#[derive(Debug)]
+pub struct Session {
+    conn: Conn,
+    deadline: Deadline,
+}
+
+impl Session {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// When nobody listens, or the login is refused.
+    pub fn open(endpoint: &Endpoint, account: &Account, deadline: &Deadline) -> Result<Session, ServerError> {
+        let options = OptsBuilder::new()
+            .user(Some(account.user.as_str()))
+            .pass(account.password.as_ref().map(Secret::reveal))
+            // Each of these would cost a query or a second connection.
+            .prefer_socket(false)
+            .max_allowed_packet(Some(PACKET_MAX))
+            .connect_attrs(None::<std::collections::HashMap<String, String>>)
+            .stmt_cache_size(0);
+        let conn = match endpoint {
+            Endpoint::Socket(path) => {
+                deadline.enter(Step::Login);
+                Conn::new(options.socket(Some(path.as_str()))).map_err(|error| login_error(endpoint, &error))?
+            }
+            Endpoint::Tcp(host, port) => {
+                let addresses = resolve(host, *port, deadline)?;
+                deadline.enter(Step::Login);
+                connect_to_any(endpoint, &options, &addresses)?
+            }
+        };
+        Ok(Session { conn, deadline: deadline.clone() })
+    }
+
+    /// The family of the server.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        Family::from_version(self.conn.server_version())
+    }
+
+    /// Runs one statement in the text protocol: a Galera node that is not ready refuses prepared statements.
+    ///
+    /// # Errors
+    /// When the server refuses it or goes away, and for an answer of more than 1024 rows.
+    pub fn query(&mut self, statement: &str) -> Result<Vec<Row>, ServerError> {
+        self.deadline.enter(Step::Query);
+        let failed = |error: mysql::Error| ServerError::new("query", &error);
+        let answer = self.conn.query_iter(statement).map_err(failed)?;
+        let names: Arc<[String]> =
+            answer.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
+        let mut rows = Vec::new();
+        for row in answer {
+            let values = row.map_err(failed)?.unwrap().into_iter().map(text).collect();
+            rows.push(Row { names: Arc::clone(&names), values });
+            if rows.len() > ROWS_MAX {
+                return Err(ServerError { words: format!("cannot query: more than {ROWS_MAX} rows"), code: None });
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// In the text protocol a value is bytes or NULL.
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        _ => None,
+    }
+}
+
+/// One row of an answer; its values are found by column name, in any case, never by position.
+#[derive(Debug, Clone)]
+pub struct Row {
+    names: Arc<[String]>,
+    values: Vec<Option<String>>,
+}
+
+impl Row {
+    /// A row from literals, for the tests of a mapping.
+    #[must_use]
+    pub fn of(columns: &[(&str, Option<&str>)]) -> Row {
+        Row {
+            names: columns.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            values: columns.iter().map(|(_, value)| value.map(str::to_owned)).collect(),
+        }
+    }
+
+    /// The value under the first of `names` that the row has; `None` for NULL and for a column that is not there.
+    #[must_use]
+    pub fn get(&self, names: &[&str]) -> Option<&str> {
+        let at = names.iter().find_map(|name| self.names.iter().position(|have| have.eq_ignore_ascii_case(name)))?;
+        self.values.get(at)?.as_deref()
+    }
+
+    /// The value under `name` as a server variable.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Variable {
+        Variable::from(self.get(&[name]))
+    }
+}
+
+fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<SocketAddr>, ServerError> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    deadline.enter(Step::Resolve);
+    let unknown = || ServerError { words: format!("cannot look up host name {host}"), code: None };
+    let addresses: Vec<_> = (host, port).to_socket_addrs().map_err(|_| unknown())?.collect();
+    if addresses.is_empty() { Err(unknown()) } else { Ok(addresses) }
+}
+
+/// Tries the addresses of a name in their order; only one where nobody listens sends us on to the next.
+fn connect_to_any(endpoint: &Endpoint, options: &OptsBuilder, addresses: &[SocketAddr]) -> Result<Conn, ServerError> {
+    let mut last = None;
+    for address in addresses {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        match Conn::new(options.clone().ip_or_hostname(Some(ip)).tcp_port(address.port())) {
+            Ok(conn) => return Ok(conn),
+            Err(error @ mysql::Error::DriverError(DriverError::CouldNotConnect(_))) => {
+                last = Some(login_error(endpoint, &error));
+            }
+            Err(error) => return Err(login_error(endpoint, &error)),
+        }
+    }
+    Err(last.unwrap_or_else(|| ServerError { words: format!("cannot connect to {endpoint}: no address"), code: None }))
+}
+
+fn login_error(endpoint: &Endpoint, error: &mysql::Error) -> ServerError {
+    let to_connect = matches!(error, mysql::Error::DriverError(DriverError::CouldNotConnect(_)));
+    if to_connect {
+        ServerError::new(&format!("connect to {endpoint}"), error)
+    } else {
+        ServerError::new("log in", error)
+    }
+}
+
+/// Our words for what went wrong, and the server's number for it.
+fn explain(error: &mysql::Error) -> (String, Option<u16>) {
+    use mysql::Error::{CodecError, DriverError as FromDriver, IoError, MySqlError};
+    match error {
+        MySqlError(refusal) => (server_words(refusal.code), Some(refusal.code)),
+        IoError(error) => (io_words(error.kind()), None),
+        FromDriver(DriverError::CouldNotConnect(Some((_, _, kind)))) => (io_words(*kind), None),
+        FromDriver(DriverError::UnknownAuthPlugin(plugin)) => {
+            (format!("authentication plugin `{plugin}` is not supported"), None)
+        }
+        FromDriver(DriverError::OldMysqlPasswordDisabled | DriverError::CleartextPluginDisabled) => {
+            ("the server asks for an unsafe authentication plugin".into(), None)
+        }
+        FromDriver(DriverError::UnsupportedProtocol(version)) => {
+            (format!("the server speaks protocol {version}, not 10"), None)
+        }
+        FromDriver(DriverError::PacketTooLarge) => ("the answer is too large".into(), None),
+        CodecError(_) | FromDriver(_) => ("the server sent what is not its protocol".into(), None),
+        _ => ("the answer cannot be read".into(), None),
+    }
+}
+
+fn io_words(kind: ErrorKind) -> String {
+    match kind {
+        ErrorKind::NotFound => "no such socket".into(),
+        ErrorKind::InvalidInput => "the socket path is too long".into(),
+        ErrorKind::BrokenPipe
+        | ErrorKind::UnexpectedEof
+        | ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted => "the server closed the connection".into(),
+        kind => kind.to_string(),
+    }
+}
+
+/// Source: the error references of `MySQL` 9.4 and `MariaDB` 11.8.
+fn server_words(code: u16) -> String {
+    let words = match code {
+        1040 => "too many connections",
+        1045 | 1698 => "access denied",
+        1047 => "the node is not ready",
+        1053 => "the server is shutting down",
+        1064 => "syntax error",
+        1129 => "this host is blocked",
+        1130 => "this host is not allowed",
+        1193 => "unknown system variable",
+        1203 | 1226 => "too many connections of this account",
+        1227 => "missing privilege",
+        1820 | 1862 => "the password has expired",
+        3032 => "the server is in offline mode",
+        3118 | 4151 => "the account is locked",
+        _ => return format!("error {code}"),
+    };
+    format!("{words} ({code})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_found_by_either_name_in_any_case() {
+        let row = Row::of(&[("Slave_IO_Running", Some("Yes")), ("Seconds_Behind_Master", None)]);
+        assert_eq!(row.get(&["Replica_IO_Running", "slave_io_running"]), Some("Yes"));
+        assert_eq!(row.get(&["Seconds_Behind_Source", "Seconds_Behind_Master"]), None);
+        assert_eq!(row.get(&["Channel_Name"]), None);
+    }
+
+    #[test]
+    fn families_are_told_by_their_greeting() {
+        assert_eq!(Family::from_version((5, 5, 5)), Family::MariaDb);
+        assert_eq!(Family::from_version((11, 8, 6)), Family::MariaDb);
+        assert_eq!(Family::from_version((8, 0, 22)), Family::MySql(8, 0, 22));
+        assert_eq!(Family::from_version((9, 7, 4)), Family::MySql(9, 7, 4));
+    }
+
+    #[test]
+    fn an_endpoint_is_shown_as_it_is_written() {
+        assert_eq!(Endpoint::Socket("/run/mysqld/mysqld.sock".into()).to_string(), "/run/mysqld/mysqld.sock");
+        assert_eq!(Endpoint::Tcp("db01".into(), 3306).to_string(), "db01:3306");
+        assert_eq!(Endpoint::Tcp("::1".into(), 3306).to_string(), "[::1]:3306");
+    }
+
+    #[test]
+    fn server_errors_are_our_words_and_the_number() {
+        let refusal =
+            mysql::MySqlError { state: "28000".into(), message: "Access denied for user 't'".into(), code: 1045 };
+        let error = ServerError::new("log in", &refusal.into());
+        assert_eq!(error.to_string(), "cannot log in: access denied (1045)");
+        assert_eq!(error.code(), Some(1045));
+        let refusal = mysql::MySqlError { state: "HY000".into(), message: "secret".into(), code: 4242 };
+        assert_eq!(ServerError::new("query", &refusal.into()).to_string(), "cannot query: error 4242");
+    }
+}

@@ -1,0 +1,90 @@
+//! A variable or status value as the server gives it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// The text of a server variable; nothing when it is NULL or the server has no such variable. What is nothing is unknown:
+/// it is neither on nor off, and equals no word.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Variable(Option<String>);
+
+impl Variable {
+    /// Whether it is known at all.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether it is this word, in any case.
+    #[must_use]
+    pub fn is(&self, word: &str) -> bool {
+        self.0.as_ref().is_some_and(|value| value.eq_ignore_ascii_case(word))
+    }
+
+    /// Whether it is `ON`, or `1` as `SELECT @@global.x` gives it.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.is("ON") || self.is("1")
+    }
+
+    /// Whether it is `OFF`, or `0` as `SELECT @@global.x` gives it.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.is("OFF") || self.is("0")
+    }
+
+    /// The value of a switch in the words of the manual, `ON` for `1` and `OFF` for `0`.
+    #[must_use]
+    pub fn switch(&self) -> &str {
+        match self.text() {
+            "1" => "ON",
+            "0" => "OFF",
+            word => word,
+        }
+    }
+
+    /// The value as it is; `NULL` when unknown.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.0.as_deref().unwrap_or("NULL")
+    }
+}
+
+impl fmt::Display for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl From<Option<&str>> for Variable {
+    fn from(value: Option<&str>) -> Variable {
+        Variable(value.map(str::to_owned))
+    }
+}
+
+impl From<&str> for Variable {
+    fn from(value: &str) -> Variable {
+        Variable(Some(value.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_is_on_or_off_or_neither() {
+        for (value, on, off, shown) in [
+            (Variable::from("1"), true, false, "ON"),
+            (Variable::from("on"), true, false, "on"),
+            (Variable::from("0"), false, true, "OFF"),
+            (Variable::from("OFF"), false, true, "OFF"),
+            (Variable::from("NO_LOCK"), false, false, "NO_LOCK"),
+            (Variable::default(), false, false, "NULL"),
+        ] {
+            assert_eq!((value.is_on(), value.is_off(), value.switch()), (on, off, shown), "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What the Galera check asks: the wsrep status and the variables that decide about traffic, as rows of name and value.
+//!
+//! Needs no privilege. One statement reads both tables, and both can be read on a node that is not ready, which refuses
+//! tables and prepared statements (1047). Measured on `MariaDB` 10.11.19: 0.18 ms of server CPU, 0.14 ms for a bare
+//! `SHOW STATUS LIKE`, 0.25 ms for `SHOW VARIABLES`.
+
+use check::{Family, Row, Session, Variable};
+
+/// `MariaDB` built with wsrep, 10.1 and later. Reading a variable with `@@global` does not fill the variables table.
+const MARIADB: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME IN \
+    ('WSREP_CLUSTER_STATUS', 'WSREP_CONNECTED', 'WSREP_READY', 'WSREP_LOCAL_STATE', 'WSREP_LOCAL_STATE_COMMENT', \
+    'WSREP_DESYNC_COUNT', 'WSREP_CLUSTER_SIZE', 'WSREP_LOCAL_RECV_QUEUE') \
+    UNION ALL SELECT 'wsrep_on', @@global.wsrep_on \
+    UNION ALL SELECT 'wsrep_provider', @@global.wsrep_provider \
+    UNION ALL SELECT 'wsrep_reject_queries', @@global.wsrep_reject_queries \
+    UNION ALL SELECT 'wsrep_desync', @@global.wsrep_desync \
+    UNION ALL SELECT 'wsrep_sst_method', @@global.wsrep_sst_method \
+    UNION ALL SELECT 'wsrep_sst_donor_rejects_queries', @@global.wsrep_sst_donor_rejects_queries \
+    UNION ALL SELECT 'read_only', @@global.read_only";
+/// XtraDB Cluster and Codership builds of `MySQL` 5.7 and later; a variable that a build lacks is a row that is not there.
+const MYSQL: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME IN \
+    ('wsrep_cluster_status', 'wsrep_connected', 'wsrep_ready', 'wsrep_local_state', 'wsrep_local_state_comment', \
+    'wsrep_desync_count', 'wsrep_cluster_size', 'wsrep_local_recv_queue') \
+    UNION ALL SELECT VARIABLE_NAME, VARIABLE_VALUE FROM performance_schema.global_variables WHERE VARIABLE_NAME IN \
+    ('wsrep_on', 'wsrep_provider', 'wsrep_reject_queries', 'wsrep_desync', 'wsrep_sst_method', \
+    'wsrep_sst_donor_rejects_queries', 'read_only', 'pxc_maint_mode')";
+
+/// The server does not know a variable of the statement (`ER_UNKNOWN_SYSTEM_VARIABLE`): it is built without wsrep.
+const UNKNOWN_VARIABLE: u16 = 1193;
+
+/// What the node says of itself, under the server's own names. Unknown is NULL or a name the server does not have.
+#[derive(Debug, Default, Clone, serde::Serialize)]
+pub(crate) struct Facts {
+    pub(crate) wsrep_on: Variable,
+    /// A path; `none` without a provider.
+    pub(crate) wsrep_provider: Variable,
+    pub(crate) wsrep_cluster_status: Variable,
+    pub(crate) wsrep_connected: Variable,
+    pub(crate) wsrep_ready: Variable,
+    /// XtraDB Cluster only: `DISABLED`, `SHUTDOWN` or `MAINTENANCE`.
+    pub(crate) pxc_maint_mode: Variable,
+    /// `NONE`, `ALL` or `ALL_KILL`; no status value shows it.
+    pub(crate) wsrep_reject_queries: Variable,
+    pub(crate) wsrep_local_state: Option<u64>,
+    pub(crate) wsrep_local_state_comment: Variable,
+    pub(crate) wsrep_desync: Variable,
+    /// How many desyncs are under way: a donor's, an operator's, that of `FLUSH TABLES WITH READ LOCK`.
+    pub(crate) wsrep_desync_count: Option<u64>,
+    pub(crate) wsrep_sst_method: Variable,
+    pub(crate) wsrep_sst_donor_rejects_queries: Variable,
+    pub(crate) read_only: Variable,
+    /// Members of the component this node is in.
+    pub(crate) wsrep_cluster_size: Option<u64>,
+    /// Write sets that wait to be applied.
+    pub(crate) wsrep_local_recv_queue: Option<u64>,
+}
+
+/// Asks for everything at once.
+///
+/// # Errors
+/// When the server refuses the statement. A server built without wsrep is no error: it has no facts.
+pub(crate) fn ask(session: &mut Session) -> anyhow::Result<Facts> {
+    let statement = match session.family() {
+        Family::MariaDb => MARIADB,
+        Family::MySql(..) => MYSQL,
+    };
+    match session.query(statement) {
+        Ok(rows) => Ok(facts(&rows)),
+        Err(error) if error.code() == Some(UNKNOWN_VARIABLE) => Ok(Facts::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn facts(rows: &[Row]) -> Facts {
+    let value = |name: &str| {
+        let row =
+            rows.iter().find(|row| row.get(&["VARIABLE_NAME"]).is_some_and(|have| have.eq_ignore_ascii_case(name)))?;
+        row.get(&["VARIABLE_VALUE"])
+    };
+    let text = |name| Variable::from(value(name));
+    let number = |name| value(name).and_then(|value| value.parse().ok());
+    Facts {
+        wsrep_on: text("wsrep_on"),
+        wsrep_provider: text("wsrep_provider"),
+        wsrep_cluster_status: text("wsrep_cluster_status"),
+        wsrep_connected: text("wsrep_connected"),
+        wsrep_ready: text("wsrep_ready"),
+        pxc_maint_mode: text("pxc_maint_mode"),
+        wsrep_reject_queries: text("wsrep_reject_queries"),
+        wsrep_local_state: number("wsrep_local_state"),
+        wsrep_local_state_comment: text("wsrep_local_state_comment"),
+        wsrep_desync: text("wsrep_desync"),
+        wsrep_desync_count: number("wsrep_desync_count"),
+        wsrep_sst_method: text("wsrep_sst_method"),
+        wsrep_sst_donor_rejects_queries: text("wsrep_sst_donor_rejects_queries"),
+        read_only: text("read_only"),
+        wsrep_cluster_size: number("wsrep_cluster_size"),
+        wsrep_local_recv_queue: number("wsrep_local_recv_queue"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, value: &str) -> Row {
+        Row::of(&[("VARIABLE_NAME", Some(name)), ("VARIABLE_VALUE", Some(value))])
+    }
+
+    #[test]
+    fn names_are_found_in_any_case() {
+        let facts =
+            facts(&[row("WSREP_LOCAL_STATE", "4"), row("wsrep_on", "1"), row("WSREP_CLUSTER_STATUS", "Primary")]);
+        assert_eq!(facts.wsrep_local_state, Some(4));
+        assert_eq!((facts.wsrep_on, facts.wsrep_cluster_status), ("1".into(), "Primary".into()));
+        assert_eq!(facts.pxc_maint_mode, Variable::default());
+    }
+
+    #[test]
+    fn every_name_of_the_statements_is_a_fact() {
+        let all = serde_names(&Facts::default());
+        for name in &all {
+            let asked = |statement: &str| statement.to_lowercase().contains(&format!("'{name}'"));
+            assert!(asked(MYSQL), "{name}");
+            assert!(asked(MARIADB) || name == "pxc_maint_mode", "{name}");
+        }
+        let rows: Vec<Row> = all.iter().map(|name| row(name, "7")).collect();
+        let text = format!("{:?}", facts(&rows));
+        assert!(!text.contains("None"), "{text}");
+    }
+
+    /// The field names, as the JSON form shows them.
+    fn serde_names(facts: &Facts) -> Vec<String> {
+        let debug = format!("{facts:?}");
+        debug
+            .trim_start_matches("Facts {")
+            .trim_end_matches('}')
+            .split(',')
+            .filter_map(|field| field.split_once(':'))
+            .map(|(name, _)| name.trim().to_owned())
+            .collect()
+    }
+}

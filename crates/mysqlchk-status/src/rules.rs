@@ -1,0 +1,84 @@
+//! Decides whether a server may take the traffic it is meant for. Pure: no I/O, no clock.
+
+use check::{Verdict, down, up};
+
+use crate::Options;
+use crate::probe::Facts;
+
+/// Applies the rules of mysqlchk-status(8); the first that matches wins.
+pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
+    let read_only = facts.read_only.switch();
+    let a_node = facts.wsrep_on.is_known() && !facts.wsrep_on.is_off();
+    if facts.offline_mode.is_known() && !facts.offline_mode.is_off() {
+        return down("offline_mode is ON");
+    }
+    if a_node && !facts.wsrep_ready.is_on() {
+        return down(format!("wsrep_ready is {}, not ON", facts.wsrep_ready));
+    }
+    if options.require_writable && !facts.read_only.is_off() {
+        return down(format!("read_only is {read_only}, not OFF"));
+    }
+    if options.require_writable && facts.super_read_only.is_known() && !facts.super_read_only.is_off() {
+        return down("super_read_only is ON, not OFF");
+    }
+    if options.require_read_only && (facts.read_only.is_off() || !facts.read_only.is_known()) {
+        return down(format!("read_only is {read_only}, not ON"));
+    }
+    up(format!("the server answers, read_only is {read_only}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use check::Variable;
+
+    fn some(text: &str) -> Variable {
+        text.into()
+    }
+
+    /// The table of mysqlchk-status(8), in its order.
+    #[test]
+    fn the_table() {
+        let writable = Facts { read_only: some("0"), ..Facts::default() };
+        let read_only = Facts { read_only: some("1"), ..Facts::default() };
+        let galera = |ready| Facts { wsrep_on: some("1"), wsrep_ready: ready, ..writable.clone() };
+        let any = || Options::default();
+        let write = || Options { require_writable: true, ..Options::default() };
+        let read = || Options { require_read_only: true, ..Options::default() };
+        let rows = [
+            (Facts { offline_mode: some("1"), ..writable.clone() }, any(), "down: offline_mode is ON"),
+            (Facts { offline_mode: some("0"), ..writable.clone() }, any(), "up: the server answers, read_only is OFF"),
+            (galera(some("OFF")), any(), "down: wsrep_ready is OFF, not ON"),
+            (galera(Variable::default()), any(), "down: wsrep_ready is NULL, not ON"),
+            (galera(some("ON")), any(), "up: the server answers, read_only is OFF"),
+            (
+                Facts { wsrep_on: some("0"), wsrep_ready: some("OFF"), ..writable.clone() },
+                any(),
+                "up: the server answers, read_only is OFF",
+            ),
+            (read_only.clone(), write(), "down: read_only is ON, not OFF"),
+            (Facts { read_only: some("NO_LOCK"), ..Facts::default() }, write(), "down: read_only is NO_LOCK, not OFF"),
+            (
+                Facts { read_only: some("NO_LOCK_NO_ADMIN"), ..Facts::default() },
+                write(),
+                "down: read_only is NO_LOCK_NO_ADMIN, not OFF",
+            ),
+            (Facts::default(), write(), "down: read_only is NULL, not OFF"),
+            (Facts { super_read_only: some("1"), ..writable.clone() }, write(), "down: super_read_only is ON, not OFF"),
+            (
+                Facts { super_read_only: some("0"), ..writable.clone() },
+                write(),
+                "up: the server answers, read_only is OFF",
+            ),
+            (Facts { read_only: some("OFF"), ..Facts::default() }, write(), "up: the server answers, read_only is OFF"),
+            (writable.clone(), read(), "down: read_only is OFF, not ON"),
+            (Facts::default(), read(), "down: read_only is NULL, not ON"),
+            (read_only.clone(), read(), "up: the server answers, read_only is ON"),
+            (read_only, any(), "up: the server answers, read_only is ON"),
+            (writable, any(), "up: the server answers, read_only is OFF"),
+        ];
+        for (facts, options, verdict) in rows {
+            assert_eq!(judge(&facts, &options).to_string(), verdict, "{facts:?} {options:?}");
+        }
+    }
+}
