@@ -1,0 +1,69 @@
+# The targets a person uses: build, demo, test, check, install. `make help` says what each does.
+
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR    ?=
+CARGO      ?= cargo
+
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+# Where the build leaves the binaries, and where the tests and the demo look for them.
+MYSQLCHK_BIN := $(CARGO_TARGET_DIR)/release
+export MYSQLCHK_BIN
+
+PROGRAMS := mysqlchk-status mysqlchk-replication galera-chk
+BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%)
+
+.PHONY: help build check test demo man install deps
+.DEFAULT_GOAL := build
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1	/p' $(MAKEFILE_LIST)
+
+build: ## the three binaries, as they are installed
+	$(CARGO) build --release --locked
+
+check: man ## formatting, lints, unit tests and the rules of the house; no server
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	tests/house
+	$(CARGO) test --workspace --lib --bins --locked --quiet
+
+test: deps check build ## everything, with real servers
+	$(CARGO) test --package mysqlchk-tests --tests --locked -- --test-threads=2
+
+demo: deps build ## a source, a replica, xinetd and HAProxy on loopback; a fault, and what the checks make of it
+	$(CARGO) run --package mysqlchk-tests --bin demo --locked --quiet
+
+man: ## the manual pages, checked
+	@for page in man/*.8; do \
+		warnings=$$(groff -man -ww -z -Tutf8 $$page 2>&1); \
+		test -z "$$warnings" || { echo "$$page: $$warnings"; exit 1; }; \
+	done
+
+$(BINARIES): ; $(MAKE) build
+
+install: $(BINARIES) ## binaries, services, manual pages and an example option file; honours DESTDIR and PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/doc/mysqlchk/haproxy
+	install -m 0755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin
+	install -m 0644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 0644 README.md CHANGELOG.md docs/*.md docs/my.cnf $(DESTDIR)$(PREFIX)/share/doc/mysqlchk
+	install -m 0644 haproxy/*.cfg $(DESTDIR)$(PREFIX)/share/doc/mysqlchk/haproxy
+	install -d $(DESTDIR)$(SYSCONFDIR)/xinetd.d
+	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/mysqlchk
+	install -m 0644 xinetd.d/busy.http $(DESTDIR)$(SYSCONFDIR)/mysqlchk/busy.http
+	@# The user of the checks. A package makes it itself: with DESTDIR nothing outside of it is touched.
+	test -n "$(DESTDIR)" || getent passwd mysqlchk >/dev/null || \
+		useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin mysqlchk
+	@# What an operator has edited stays; ours is put beside it as FILE.new, which xinetd does not read.
+	@for service in mysqlchk galera-chk; do \
+		file=$(DESTDIR)$(SYSCONFDIR)/xinetd.d/$$service; \
+		sed -e 's|/usr/local/bin|$(PREFIX)/bin|' -e 's|/etc/mysqlchk|$(SYSCONFDIR)/mysqlchk|' xinetd.d/$$service > $$file.new || exit 1; \
+		chmod 0644 $$file.new; \
+		if test ! -e $$file || cmp -s $$file $$file.new; then mv $$file.new $$file; else echo "kept $$file, see $$file.new"; fi; \
+	done
+	test -e $(DESTDIR)$(SYSCONFDIR)/mysqlchk/my.cnf || install -m 0640 docs/my.cnf $(DESTDIR)$(SYSCONFDIR)/mysqlchk/my.cnf
+	test -n "$(DESTDIR)" || chgrp mysqlchk $(SYSCONFDIR)/mysqlchk/my.cnf
+
+deps: ## what demo and test need from Debian; installs it as root, names it otherwise
+	@tests/deps
