@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, DriverError, OptsBuilder, Value};
+use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::deadline::{Deadline, Step};
 use crate::option_file::Secret;
@@ -241,7 +242,7 @@ fn explain(error: &mysql::Error) -> (String, Option<u16>) {
     use mysql::Error::{CodecError, DriverError as FromDriver, IoError, MySqlError};
     match error {
         MySqlError(refusal) => (server_words(refusal.code), Some(refusal.code)),
-        IoError(error) => (io_words(error.kind()), None),
+        IoError(error) | CodecError(PacketCodecError::Io(error)) => (io_words(error.kind()), None),
         FromDriver(DriverError::CouldNotConnect(Some((_, _, kind)))) => (io_words(*kind), None),
         FromDriver(DriverError::UnknownAuthPlugin(plugin)) => {
             (format!("authentication plugin `{plugin}` is not supported"), None)
@@ -266,6 +267,7 @@ fn io_words(kind: ErrorKind) -> String {
         | ErrorKind::UnexpectedEof
         | ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted => "the server closed the connection".into(),
+        ErrorKind::InvalidData => "the server sent what is not its protocol".into(),
         kind => kind.to_string(),
     }
 }
