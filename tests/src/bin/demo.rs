@@ -1,0 +1,175 @@
+//! `make demo`: a source, two replicas, xinetd and `HAProxy` on loopback; a fault, and what the checks make of it.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use lab::haproxy::Haproxy;
+use lab::http;
+use lab::mariadb::{PASSWORD, Server};
+use lab::replica::Fault;
+use lab::xinetd::Xinetd;
+use lab::{address, shipped, user};
+use mysql::prelude::Queryable;
+use mysql::{Conn, OptsBuilder};
+
+/// How long `HAProxy` may take to notice: far more than its two checks a second.
+const BOUND: Duration = Duration::from_secs(15);
+
+fn main() -> ExitCode {
+    headline("mysqlchk: HAProxy takes a broken replica out of rotation, and says why");
+    say("Everything runs on loopback addresses of its own and is gone at the end. Ctrl-C ends it at any time.");
+
+    step("starting a source and two replicas (MariaDB)");
+    let source = Server::start();
+    let replicas = [Server::start(), Server::start()];
+    let links = [replicas[0].follow(&source), replicas[1].follow(&source)];
+    say(&format!("source {}, replica1 {}, replica2 {}", source.ip(), replicas[0].ip(), replicas[1].ip()));
+
+    step("starting xinetd with xinetd.d/mysqlchk for each of them, and HAProxy with haproxy/replicas.cfg");
+    let files: Vec<_> =
+        [&source, &replicas[0], &replicas[1]].map(|server| shipped::services("mysqlchk", server)).into();
+    let _xinetd = Xinetd::start(&files);
+    let front = address::fresh();
+    let haproxy = start_haproxy(front, &source, &replicas);
+    say("every check logs in as the system user it runs as (unix_socket): there is no password anywhere");
+
+    step("what a check answers: port 9200, does the server answer?");
+    show_bytes((replicas[0].ip(), 9200));
+    step("what a check answers: port 9201, does it replicate?");
+    show_bytes((replicas[0].ip(), 9201));
+
+    step("what HAProxy makes of it");
+    wait_for(&haproxy, "replica1", "UP");
+    wait_for(&haproxy, "replica2", "UP");
+    show_servers(&haproxy);
+    show_routes(front, &names(&source, &replicas));
+
+    step("the fault: replica1 stops applying (STOP SLAVE SQL_THREAD). A login there still works");
+    let begin = Instant::now();
+    links[0].break_by(Fault::StopApplier);
+    show_bytes((replicas[0].ip(), 9201));
+    wait_for(&haproxy, "replica1", "DOWN");
+    say(&format!("HAProxy took it out {:.1} s after the fault:", begin.elapsed().as_secs_f64()));
+    show_servers(&haproxy);
+    show_routes(front, &names(&source, &replicas));
+
+    step("the cure: replica1 applies again (START SLAVE)");
+    let begin = Instant::now();
+    links[0].heal();
+    wait_for(&haproxy, "replica1", "UP");
+    say(&format!("HAProxy took it back {:.1} s after the cure:", begin.elapsed().as_secs_f64()));
+    show_servers(&haproxy);
+    show_routes(front, &names(&source, &replicas));
+
+    step("cleaning up");
+    drop((haproxy, _xinetd, links));
+    drop((source, replicas));
+    say("nothing is left. The README says how to install what you have seen.");
+    ExitCode::SUCCESS
+}
+
+fn start_haproxy(front: Ipv4Addr, source: &Server, replicas: &[Server; 2]) -> Haproxy {
+    let account = user::unprivileged();
+    let values = [
+        ("SOURCE", source.ip().to_string()),
+        ("REPLICA_1", replicas[0].ip().to_string()),
+        ("REPLICA_2", replicas[1].ip().to_string()),
+        ("WRITE_BIND", format!("{front}:3306")),
+        ("READ_BIND", format!("{front}:3307")),
+        ("STATS_BIND", format!("{front}:8404")),
+        ("STATS_SOCKET", source.dir().join("haproxy.sock").display().to_string()),
+        ("RUN_AS_USER", account.name.clone()),
+        ("RUN_AS_GROUP", account.group.clone()),
+    ];
+    let values: Vec<_> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    Haproxy::start(&shipped::file("haproxy/replicas.cfg"), &values)
+}
+
+fn names(source: &Server, replicas: &[Server; 2]) -> BTreeMap<String, &'static str> {
+    [(source, "source"), (&replicas[0], "replica1"), (&replicas[1], "replica2")]
+        .map(|(server, name)| (server.ip().to_string(), name))
+        .into()
+}
+
+/// The whole conversation: what was sent, what came.
+fn show_bytes(address: (Ipv4Addr, u16)) {
+    for line in String::from_utf8_lossy(http::REQUEST).lines().filter(|line| !line.is_empty()) {
+        println!("    > {line}");
+    }
+    for line in http::get(SocketAddr::from(address)).text().lines() {
+        println!("    < {}", colour(line));
+    }
+}
+
+fn wait_for(haproxy: &Haproxy, server: &str, status: &str) {
+    haproxy.until("read", server, status, BOUND);
+}
+
+fn show_servers(haproxy: &Haproxy) {
+    println!("    {:<6} {:<9} {:<5} {:<6} last check", "proxy", "server", "state", "check");
+    for line in haproxy.servers() {
+        let text = format!(
+            "{:<6} {:<9} {:<5} {:<6} {}",
+            line.proxy, line.server, line.status, line.check_status, line.last_chk
+        );
+        println!("    {}", colour(text.trim_end()));
+    }
+}
+
+/// Connects ten times to each port, as an application would, and counts who answered.
+fn show_routes(front: Ipv4Addr, names: &BTreeMap<String, &'static str>) {
+    for (what, port) in [("writes", 3306), ("reads", 3307)] {
+        let mut answered: BTreeMap<&str, u32> = BTreeMap::new();
+        for _ in 0..10 {
+            let server = who_answers(front, port);
+            let name = server.as_ref().and_then(|ip| names.get(ip)).copied().unwrap_or("nobody");
+            *answered.entry(name).or_default() += 1;
+        }
+        let shares: Vec<String> = answered.iter().map(|(name, count)| format!("{name} {count}x")).collect();
+        println!("    ten connections for {what:<7} {front}:{port} -> {}", shares.join(", "));
+    }
+}
+
+fn who_answers(front: Ipv4Addr, port: u16) -> Option<String> {
+    let options = OptsBuilder::new()
+        .ip_or_hostname(Some(front.to_string()))
+        .tcp_port(port)
+        .prefer_socket(false)
+        .user(Some("admin"))
+        .pass(Some(PASSWORD));
+    Conn::new(options).ok()?.query_first("SELECT @@report_host").ok()?
+}
+
+fn headline(text: &str) {
+    println!("{}", bold(text));
+}
+
+fn step(text: &str) {
+    println!("\n{}", bold(&format!("== {text}")));
+}
+
+fn say(text: &str) {
+    println!("    {text}");
+}
+
+fn bold(text: &str) -> String {
+    paint("1", text)
+}
+
+/// Red for what is down, green for what is up.
+fn colour(line: &str) -> String {
+    let down = line.contains(" 503 ") || line.starts_with("down:") || line.contains(" DOWN ");
+    let up = line.contains(" 200 ") || line.starts_with("up:") || line.contains(" UP ");
+    match (down, up) {
+        (true, _) => paint("31", line),
+        (_, true) => paint("32", line),
+        _ => line.to_owned(),
+    }
+}
+
+fn paint(code: &str, text: &str) -> String {
+    if std::io::stdout().is_terminal() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}

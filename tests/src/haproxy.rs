@@ -1,0 +1,180 @@
+//! The shipped configurations in the real `HAProxy`, and what it concludes from the checks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::daemon::{Daemon, program};
+use crate::scratch::Scratch;
+use crate::{user, wait};
+
+/// One line of `show stat`: a server, or a proxy's own `FRONTEND` or `BACKEND`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// The proxy, `pxname`.
+    pub proxy: String,
+    /// The server, `svname`.
+    pub server: String,
+    /// `UP`, `DOWN`, `UP 1/3`, `no check`, `OPEN` ...
+    pub status: String,
+    /// What the last check was: `L7OK`, `L7STS`, `L4CON` ...
+    pub check_status: String,
+    /// The last check's HTTP status; empty where there is none.
+    pub check_code: String,
+    /// What the check found, in words: the reason phrase of an HTTP check.
+    pub last_chk: String,
+}
+
+/// A running `HAProxy`.
+#[derive(Debug)]
+pub struct Haproxy {
+    daemon: Daemon,
+    scratch: Scratch,
+}
+
+/// Whether `haproxy -c` accepts a configuration.
+///
+/// # Errors
+/// What it complained about. A warning is a complaint too.
+pub fn check_config(path: &Path, env: &[(&str, &str)]) -> Result<(), String> {
+    let mut command = Command::new(program("haproxy"));
+    let done = command.arg("-c").arg("-f").arg(path).envs(env.iter().copied()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+    let warned = said.contains("[WARNING]");
+    if done.status.success() && !warned { Ok(()) } else { Err(said.into_owned()) }
+}
+
+impl Haproxy {
+    /// Starts it with a configuration file as it is and these environment variables, and waits until it serves.
+    ///
+    /// The lab adds a second file with nothing but a stats socket of its own.
+    #[must_use]
+    #[track_caller]
+    pub fn start(configuration: &Path, env: &[(&str, &str)]) -> Self {
+        let scratch = Scratch::new("haproxy");
+        // A copy: the account without privileges may not read the original.
+        let text = fs::read(configuration).unwrap_or_else(|error| panic!("{}: {error}", configuration.display()));
+        let copy = scratch.file("haproxy.cfg", text);
+        let socket = scratch.join("lab.sock");
+        let stats = scratch.file("lab.cfg", format!("global\n    stats socket {} level admin\n", socket.display()));
+        let mut command = Command::new(program("haproxy"));
+        command
+            .arg("-db")
+            .arg("-f")
+            .arg(copy)
+            .arg("-f")
+            .arg(stats)
+            .envs(env.iter().copied())
+            .current_dir(scratch.path());
+        user::drop_to_unprivileged(&mut command);
+        let mut daemon = Daemon::start(&mut command, &scratch.join("log"));
+        daemon.until_ready(Duration::from_secs(20), || UnixStream::connect(&socket).is_ok());
+        Self { daemon, scratch }
+    }
+
+    /// Starts it with this text for a configuration.
+    #[must_use]
+    #[track_caller]
+    pub fn start_with(text: &str, env: &[(&str, &str)]) -> Self {
+        let scratch = Scratch::new("haproxy-text");
+        Self::start(&scratch.file("haproxy.cfg", text), env)
+    }
+
+    /// The lab's stats socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.join("lab.sock")
+    }
+
+    /// The answer to one command on the stats socket.
+    #[must_use]
+    #[track_caller]
+    pub fn ask(&self, command: &str) -> String {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        writeln!(stream, "{command}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// All of `show stat`, as `HAProxy` orders it.
+    #[must_use]
+    #[track_caller]
+    pub fn lines(&self) -> Vec<Line> {
+        let answer = self.ask("show stat");
+        let mut lines = answer.trim_start_matches("# ").lines().filter(|line| !line.is_empty()).map(fields);
+        let names = lines.next().unwrap();
+        lines
+            .map(|values| {
+                let mut row: BTreeMap<_, _> = names.iter().cloned().zip(values).collect();
+                let mut take = |name| row.remove(name).unwrap_or_default();
+                Line {
+                    proxy: take("pxname"),
+                    server: take("svname"),
+                    status: take("status"),
+                    check_status: take("check_status"),
+                    check_code: take("check_code"),
+                    last_chk: take("last_chk"),
+                }
+            })
+            .collect()
+    }
+
+    /// The servers alone.
+    #[must_use]
+    #[track_caller]
+    pub fn servers(&self) -> Vec<Line> {
+        self.lines().into_iter().filter(|line| !["FRONTEND", "BACKEND"].contains(&&*line.server)).collect()
+    }
+
+    /// One line, by proxy and server (or `FRONTEND`, `BACKEND`).
+    #[must_use]
+    #[track_caller]
+    pub fn server(&self, proxy: &str, server: &str) -> Line {
+        let lines = self.lines();
+        let found = lines.iter().find(|line| line.proxy == proxy && line.server == server).cloned();
+        found.unwrap_or_else(|| panic!("no {proxy}/{server} in {lines:#?}"))
+    }
+
+    /// Waits until a server has this status, and returns its line.
+    #[track_caller]
+    pub fn until(&self, proxy: &str, server: &str, status: &str, bound: Duration) -> Line {
+        wait::until_ok(&format!("{proxy}/{server} is {status}"), bound, || {
+            let line = self.server(proxy, server);
+            if line.status == status { Ok(line) } else { Err(Box::new(line)) }
+        })
+    }
+
+    /// The process: to freeze it, or to end it.
+    pub fn daemon(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+
+    /// What it wrote.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.daemon.log()
+    }
+}
+
+/// The fields of one CSV line; quotes are doubled inside quotes.
+fn fields(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut quoted = false;
+    for part in line.split_inclusive([',', '"']) {
+        let (text, end) = part.split_at(part.len() - usize::from(part.ends_with([',', '"'])));
+        let field = fields.last_mut().unwrap();
+        *field += text;
+        match end {
+            "\"" => quoted = !quoted,
+            "," if quoted => field.push(','),
+            "," => fields.push(String::new()),
+            _ => {}
+        }
+    }
+    fields
+}

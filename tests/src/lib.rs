@@ -1,0 +1,37 @@
+//! A lab of real servers: what the suites start, break, heal and ask.
+//!
+//! Every server, `xinetd` and `HAProxy` here is the distribution's own program, on loopback addresses of
+//! its own, with its files in a directory that goes away. As root the daemons and the checks drop to
+//! `nobody`; without root everything runs as the caller. A program that is missing fails the test.
+//!
+//! | module | is for |
+//! | --- | --- |
+//! | [`wait`] | conditions with a bound; the only place that sleeps |
+//! | [`janitor`] | nothing remains, however this process ends |
+//! | [`scratch`] | a directory per server |
+//! | [`user`] | the account the daemons and the checks run as |
+//! | [`address`] | loopback addresses nobody else uses |
+//! | [`daemon`] | a process that is started, frozen and ended |
+//! | [`mariadb`] | one server, and its admin's eyes and hands |
+//! | [`replica`] | a server that follows another, and nine ways to break that |
+//! | [`galera`] | three nodes, and every state a node can be in |
+//! | [`shipped`] | the files of this project, pointed at the lab's servers |
+//! | [`xinetd`] | the shipped service files behind the real super-server |
+//! | [`haproxy`] | the shipped configurations, and what `HAProxy` concludes |
+//! | [`http`] | a client that sees bytes, a clean end and a reset |
+//! | [`check`] | a binary with pipes |
+
+pub mod address;
+pub mod check;
+pub mod daemon;
+pub mod galera;
+pub mod haproxy;
+pub mod http;
+pub mod janitor;
+pub mod mariadb;
+pub mod replica;
+pub mod scratch;
+pub mod shipped;
+pub mod user;
+pub mod wait;
+pub mod xinetd;

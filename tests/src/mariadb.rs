@@ -1,0 +1,427 @@
+//! One `MariaDB` server: started from a template, asked and changed by its admin, ended with its files.
+//!
+//! The template is made once per process (about a second) and copied for each server. It holds these accounts:
+//!
+//! | account | logs in with | may |
+//! | --- | --- | --- |
+//! | `admin`@localhost, `admin`@% | [`PASSWORD`] | everything |
+//! | `nobody`@localhost, or the caller's name without root | no password: `unix_socket`, as [`crate::user::unprivileged`] | `SLAVE MONITOR` |
+//! | `mysqlchk`@localhost | `unix_socket`, as the system user of this name alone: the others get 1698 | `SLAVE MONITOR` |
+//! | `mysqlchk_tcp`@localhost, @% | [`PASSWORD`] | `SLAVE MONITOR` |
+//! | `nopriv`@localhost, @% | [`PASSWORD`] | nothing |
+//! | `repl`@% | [`PASSWORD`] | `REPLICATION SLAVE` |
+//!
+//! and the schema `lab`: the table `t (id, v)`, and `gate (id)`, whose trigger holds every insert, the
+//! applier's too, while [`Server::hold_gate`] says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, OptsBuilder, Value};
+
+use crate::daemon::{Daemon, program};
+use crate::scratch::{Scratch, install};
+use crate::{address, janitor, user, wait};
+
+/// The password of every account that has one.
+pub const PASSWORD: &str = "lab-secret";
+
+/// The port of every server, on an address of its own.
+pub const PORT: u16 = 3306;
+
+/// How long a server may take to answer on a loaded machine.
+pub(crate) const START: Duration = Duration::from_secs(60);
+
+/// Small and quick, not durable: a server of this kind needs 40 MB of memory and answers within 0.1 s.
+const SETTINGS: &str = "\
+innodb_data_file_path=ibdata1:5M:autoextend
+innodb_autoextend_increment=1
+innodb_log_file_size=4M
+innodb_buffer_pool_size=8M
+innodb_flush_log_at_trx_commit=0
+innodb_use_native_aio=OFF
+performance_schema=OFF
+sync_binlog=0
+skip_name_resolve
+";
+
+/// One row, by column name; NULL reads `NULL`, as in the client program.
+pub type Row = BTreeMap<String, String>;
+
+/// A running server with its own address and directory.
+#[derive(Debug)]
+pub struct Server {
+    // Before the directory: the process ends first.
+    daemon: Mutex<Option<Daemon>>,
+    address: Ipv4Addr,
+    scratch: Scratch,
+}
+
+impl Server {
+    /// Starts a server with the lab's settings.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with more lines in its option file; a later line wins over the lab's own.
+    #[must_use]
+    pub fn start_with(lines: &[&str]) -> Self {
+        let server = Self::prepare(address::fresh(), template(), lines);
+        server.restart();
+        server
+    }
+
+    /// Makes directory, data and option file, and starts nothing.
+    pub(crate) fn prepare(address: Ipv4Addr, data: &Path, lines: &[&str]) -> Self {
+        let scratch = Scratch::new("db");
+        let server = Self { daemon: Mutex::new(None), address, scratch };
+        server.scratch.dir("tmp");
+        server.take_data(data);
+        let [.., a, b, c] = address.octets();
+        let id = u32::from_be_bytes([0, a, b, c]);
+        let dir = server.scratch.path().display();
+        let option_file = format!(
+            "[mariadbd]\n{SETTINGS}datadir={dir}/data\ntmpdir={dir}/tmp\nsocket={dir}/mysql.sock\npid_file={dir}/pid\n\
+             bind_address={address}\nport={PORT}\nreport_host={address}\nserver_id={id}\ngtid_domain_id={id}\ninnodb_fast_shutdown=2\n\
+             log_bin={dir}/data/bin\nlog_slave_updates=ON\nslave_net_timeout=4\n\
+             general_log=ON\ngeneral_log_file={dir}/general.log\n{}\n",
+            lines.join("\n"),
+        );
+        server.scratch.file("my.cnf", option_file);
+        server
+    }
+
+    /// The server's address; nothing else listens on it unless a test puts it there.
+    #[must_use]
+    pub fn ip(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Address and port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (self.address, PORT).into()
+    }
+
+    /// The Unix socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.join("mysql.sock")
+    }
+
+    /// The server's directory: `data`, `tmp`, `my.cnf`, `error.log`, `general.log`.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Opens a session as admin, over the Unix socket: for what must stay open, such as a lock.
+    ///
+    /// # Errors
+    /// What the server or the socket said.
+    pub fn try_session(&self) -> mysql::Result<Conn> {
+        let bound = Some(Duration::from_secs(30));
+        Conn::new(
+            OptsBuilder::new()
+                .socket(Some(self.socket().to_str().unwrap()))
+                .prefer_socket(false)
+                .user(Some("admin"))
+                .pass(Some(PASSWORD))
+                .read_timeout(bound)
+                .write_timeout(bound),
+        )
+    }
+
+    /// Opens a session as admin.
+    #[track_caller]
+    pub fn session(&self) -> Conn {
+        self.try_session().unwrap()
+    }
+
+    /// Runs statements, separated by semicolons, as admin in a session of their own.
+    ///
+    /// # Errors
+    /// The first one that fails.
+    pub fn try_sql(&self, statements: &str) -> mysql::Result<()> {
+        query(&mut self.try_session()?, statements).map(drop)
+    }
+
+    /// Runs statements as admin.
+    #[track_caller]
+    pub fn sql(&self, statements: &str) {
+        self.try_sql(statements).unwrap_or_else(|error| panic!("{statements}: {error}"));
+    }
+
+    /// The rows of a statement.
+    #[track_caller]
+    pub fn rows(&self, statement: &str) -> Vec<Row> {
+        self.try_rows(statement).unwrap_or_else(|error| panic!("{statement}: {error}"))
+    }
+
+    /// The rows of a statement.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub fn try_rows(&self, statement: &str) -> mysql::Result<Vec<Row>> {
+        query(&mut self.try_session()?, statement)
+    }
+
+    /// The single value of a statement.
+    #[track_caller]
+    pub fn value(&self, statement: &str) -> String {
+        let rows = self.rows(statement);
+        let mut values = rows.into_iter().flat_map(BTreeMap::into_values);
+        values.next().unwrap_or_else(|| panic!("{statement}: no row"))
+    }
+
+    /// A status variable; `None` where the server has none of this name, or does not answer.
+    #[must_use]
+    pub fn status(&self, name: &str) -> Option<String> {
+        self.try_rows(&format!("SHOW GLOBAL STATUS LIKE '{name}'")).ok()?.pop()?.remove("Value")
+    }
+
+    /// A status counter.
+    #[track_caller]
+    pub fn counter(&self, name: &str) -> u64 {
+        self.status(name).unwrap_or_else(|| panic!("no status {name}")).parse().unwrap()
+    }
+
+    /// Starts it again with the same data, and waits until it answers.
+    pub fn restart(&self) {
+        self.launch(&[]);
+        self.until_answers();
+    }
+
+    /// Ends it in good order.
+    pub fn stop(&self) {
+        if let Some(mut daemon) = self.daemon().take() {
+            daemon.stop();
+        }
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill9(&self) {
+        self.daemon().take();
+    }
+
+    /// Stops its clock: it accepts connections and says nothing.
+    pub fn freeze(&self) {
+        self.daemon().as_ref().expect("a running server").freeze();
+    }
+
+    /// Lets it run again.
+    pub fn thaw(&self) {
+        self.daemon().as_ref().expect("a running server").thaw();
+    }
+
+    /// Whether the process runs.
+    pub fn is_running(&self) -> bool {
+        self.daemon().as_mut().is_some_and(Daemon::is_running)
+    }
+
+    /// What the server wrote to its error log.
+    #[must_use]
+    pub fn error_log(&self) -> String {
+        fs::read_to_string(self.dir().join("error.log")).unwrap_or_default()
+    }
+
+    /// Begins to watch what clients ask from now on.
+    #[must_use]
+    pub fn watch_queries(&self) -> QueryLog<'_> {
+        let file = self.dir().join("general.log");
+        let from = fs::metadata(&file).map_or(0, |data| data.len());
+        QueryLog { file, from: usize::try_from(from).unwrap(), server: self }
+    }
+
+    /// Holds every insert into `lab.gate` until [`Server::open_gate`]; also works while the server is stopped.
+    ///
+    /// An applier runs the trigger only with `slave_run_triggers_for_rbr=ENFORCE`, which [`crate::galera`] sets.
+    pub fn hold_gate(&self) {
+        self.scratch.file("tmp/gate", "held");
+    }
+
+    /// Lets inserts into `lab.gate` go on.
+    pub fn open_gate(&self) {
+        let _ = fs::remove_file(self.scratch.join("tmp/gate"));
+    }
+
+    /// Starts the process with more arguments, and does not wait.
+    pub(crate) fn launch(&self, arguments: &[&str]) {
+        let mut command = Command::new(program("mariadbd"));
+        let bin = self.dir().join("bin");
+        let path = std::env::var("PATH").unwrap_or_default();
+        command
+            .arg(format!("--defaults-file={}", self.scratch.join("my.cnf").display()))
+            .args(arguments)
+            .current_dir(self.dir())
+            .env("PATH", format!("{}:{path}:/usr/sbin:/sbin:/usr/bin:/bin", bin.display()));
+        user::drop_to_unprivileged(&mut command);
+        let log = self.dir().join("error.log");
+        let mut daemon = self.daemon();
+        drop(daemon.take());
+        *daemon = Some(Daemon::start(&mut command, &log));
+    }
+
+    /// Waits until the admin gets in.
+    #[track_caller]
+    pub(crate) fn until_answers(&self) {
+        let mut daemon = self.daemon();
+        daemon.as_mut().expect("a launched server").until_ready(START, || {
+            // Asked before the driver: an error there costs more than a refused connection.
+            UnixStream::connect(self.socket()).is_ok() && self.try_session().is_ok()
+        });
+    }
+
+    /// Replaces its data by a copy of another directory.
+    pub(crate) fn take_data(&self, from: &Path) {
+        let data = self.scratch.join("data");
+        let _ = fs::remove_dir_all(&data);
+        let done = Command::new("cp").arg("-a").args([from, &data]).status().unwrap();
+        assert!(done.success(), "cannot copy {}", from.display());
+    }
+
+    /// Puts a program where the server finds it first.
+    pub(crate) fn provide(&self, name: &str, text: &str) {
+        let bin = self.scratch.dir("bin");
+        let source = self.scratch.file(&format!("{name}.text"), text);
+        install(&source, &bin.join(name));
+    }
+
+    fn daemon(&self) -> MutexGuard<'_, Option<Daemon>> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs statements and returns the rows of all of them.
+fn query(session: &mut Conn, statements: &str) -> mysql::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let mut result = session.query_iter(statements)?;
+    while let Some(set) = result.iter() {
+        for row in set {
+            let row = row?;
+            let names: Vec<String> = row.columns_ref().iter().map(|column| column.name_str().into_owned()).collect();
+            rows.push(names.into_iter().zip(row.unwrap().into_iter().map(text)).collect());
+        }
+    }
+    Ok(rows)
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::NULL => "NULL".to_owned(),
+        Value::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// What clients asked since the watch began, from the server's general log.
+#[derive(Debug)]
+pub struct QueryLog<'a> {
+    file: PathBuf,
+    from: usize,
+    server: &'a Server,
+}
+
+impl QueryLog<'_> {
+    /// The finished sessions of `account` (`mysqlchk@localhost`), in order of connection: each a list of
+    /// `Connect ...`, `Query ...`, `Quit`.
+    #[must_use]
+    pub fn sessions_of(&self, account: &str) -> Vec<Vec<String>> {
+        let log = fs::read(&self.file).unwrap_or_default();
+        let mut sessions: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        let mut wanted = BTreeSet::new();
+        let mut last = None;
+        for line in String::from_utf8_lossy(&log[self.from..]).lines() {
+            // `TIME\t   ID Command\tArgument`, the time left out when it is the same second: `\t\t   ID ...`.
+            let mut field =
+                line.splitn(if line.starts_with('\t') { 4 } else { 3 }, '\t').skip(usize::from(line.starts_with('\t')));
+            let entry = field.nth(1).and_then(|entry| entry.trim_start().split_once(' '));
+            let argument = field.next().unwrap_or_default();
+            if let Some((Ok(id), command)) = entry.map(|(id, command)| (id.parse::<u64>(), command)) {
+                if command == "Connect" && argument.split(' ').next() == Some(account) {
+                    wanted.insert(id);
+                }
+                sessions.entry(id).or_default().push(format!("{command} {argument}").trim_end().to_owned());
+                last = Some(id);
+            } else if let Some(entry) = last.and_then(|id| sessions.get_mut(&id)).and_then(|lines| lines.last_mut()) {
+                // A statement of several lines goes on.
+                *entry += &format!("\n{line}");
+            }
+        }
+        sessions.retain(|id, _| wanted.contains(id));
+        sessions.into_values().collect()
+    }
+
+    /// Waits until `count` sessions of `account` said goodbye, and returns them.
+    #[track_caller]
+    pub fn until_sessions(&self, account: &str, count: usize) -> Vec<Vec<String>> {
+        let what = format!("{count} finished sessions of {account} on {}", self.server.ip());
+        wait::until_ok(&what, Duration::from_secs(5), || {
+            let sessions = self.sessions_of(account);
+            let finished = sessions.iter().filter(|session| session.last().is_some_and(|line| line == "Quit")).count();
+            if sessions.len() == count && finished == count { Ok(sessions) } else { Err(sessions) }
+        })
+    }
+}
+
+/// The data directory that every server begins with.
+pub(crate) fn template() -> &'static Path {
+    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
+        let dir = janitor::base().join("template");
+        fs::create_dir(&dir).unwrap();
+        user::give(&dir);
+        let (option_file, accounts) = (dir.join("my.cnf"), dir.join("accounts.sql"));
+        fs::write(&option_file, format!("[mariadbd]\n{SETTINGS}")).unwrap();
+        fs::write(&accounts, accounts_sql()).unwrap();
+        let mut command = Command::new(program("mariadb-install-db"));
+        command
+            .arg(format!("--defaults-file={}", option_file.display()))
+            .arg(format!("--datadir={}/data", dir.display()))
+            .arg(format!("--extra-file={}", accounts.display()))
+            .args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
+            .current_dir(&dir);
+        Daemon::start(user::drop_to_unprivileged(&mut command), &dir.join("log")).until_success(START);
+        dir.join("data")
+    })
+}
+
+fn accounts_sql() -> String {
+    // `VIA unix_socket AS 'other'` is accepted by 10.11 and means nothing there: the two names must be the same.
+    let own = &user::unprivileged().name;
+    let mut sql = "FLUSH PRIVILEGES;\n".to_owned();
+    for name in [own, "mysqlchk"] {
+        sql += &format!(
+            "CREATE USER IF NOT EXISTS `{name}`@localhost IDENTIFIED VIA unix_socket;\n\
+             GRANT SLAVE MONITOR ON *.* TO `{name}`@localhost;\n"
+        );
+    }
+    sql += &format!(
+        "CREATE USER repl@'%' IDENTIFIED BY '{PASSWORD}';\n\
+         GRANT REPLICATION SLAVE ON *.* TO repl@'%';\n"
+    );
+    for host in ["localhost", "%"] {
+        sql += &format!(
+            "CREATE USER admin@'{host}' IDENTIFIED BY '{PASSWORD}';\n\
+             GRANT ALL ON *.* TO admin@'{host}' WITH GRANT OPTION;\n\
+             CREATE USER mysqlchk_tcp@'{host}' IDENTIFIED BY '{PASSWORD}';\n\
+             GRANT SLAVE MONITOR ON *.* TO mysqlchk_tcp@'{host}';\n\
+             CREATE USER nopriv@'{host}' IDENTIFIED BY '{PASSWORD}';\n"
+        );
+    }
+    sql += "CREATE DATABASE lab;\n\
+            CREATE TABLE lab.t (id INT UNSIGNED AUTO_INCREMENT PRIMARY KEY, v INT) ENGINE=InnoDB;\n\
+            CREATE TABLE lab.gate (id INT UNSIGNED AUTO_INCREMENT PRIMARY KEY) ENGINE=InnoDB;\n\
+            DELIMITER //\n\
+            CREATE DEFINER=admin@localhost TRIGGER lab.gate BEFORE INSERT ON lab.gate FOR EACH ROW \
+            WHILE LOAD_FILE(CONCAT(@@GLOBAL.tmpdir, '/gate')) IS NOT NULL DO DO SLEEP(0.02); END WHILE//\n";
+    sql
+}

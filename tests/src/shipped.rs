@@ -1,0 +1,36 @@
+//! The files of this project as they are shipped, pointed at the lab's servers.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::mariadb::Server;
+use crate::xinetd::Services;
+use crate::{check, janitor, user};
+
+/// The path of a file in the repository.
+#[must_use]
+pub fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
+}
+
+/// The services of `xinetd.d/FILE`, on the address of `server` and asking it over its socket.
+///
+/// Changed are only the names of this machine: address, account, paths, and the last two arguments. `galera-chk` is
+/// switched on.
+#[must_use]
+pub fn services(file_name: &str, server: &Server) -> Services {
+    let banner = janitor::base().join("busy.http");
+    fs::copy(file("xinetd.d/busy.http"), &banner).unwrap();
+    let account = &user::unprivileged().name;
+    let services = Services::read(file("xinetd.d").join(file_name));
+    services.names().iter().fold(services, |services, name| {
+        services
+            .set(name, "disable", "no")
+            .set(name, "bind", server.ip())
+            .set(name, "user", account)
+            .set(name, "server", check::binary(name).display())
+            .append(name, "server_args", &format!("--user={account} --socket={}", server.socket().display()))
+            .set(name, "only_from", "127.0.0.0/8")
+            .set(name, "banner_fail", banner.display())
+    })
+}

@@ -1,0 +1,363 @@
+//! What every check keeps, whatever it is asked, and whoever answers: one well-formed response, one verdict, in time.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use lab::check::{Check, Outcome};
+use lab::mariadb::{PASSWORD, PORT, Server};
+use lab::scratch::Scratch;
+use lab::{address, user, wait};
+
+const PROGRAMS: [&str; 3] = ["mysqlchk-status", "mysqlchk-replication", "galera-chk"];
+/// How much later than its budget an answer may be on a busy machine.
+const LATE: Duration = Duration::from_millis(50);
+
+fn local(server: &Server) -> Vec<String> {
+    vec![format!("--socket={}", server.socket().display()), format!("--user={}", user::unprivileged().name)]
+}
+
+fn option_file(scratch: &Scratch, text: &str) -> String {
+    format!("--defaults-file={}", scratch.file("my.cnf", text).display())
+}
+
+fn check(arguments: &[String]) -> Outcome {
+    Check::new("mysqlchk-status").args(arguments).run()
+}
+
+fn with<S: ToString>(arguments: &[String], more: &[S]) -> Vec<String> {
+    arguments.iter().cloned().chain(more.iter().map(ToString::to_string)).collect()
+}
+
+/// Asserts a whole 503 that gives this reason, and nothing else anywhere.
+#[track_caller]
+fn assert_down(outcome: &Outcome, code: i32, reason: &str) {
+    let reply = outcome.reply();
+    assert_eq!(reply.status(), 503, "{outcome:?}");
+    assert_eq!(reply.body(), format!("down: {reason}\n"), "{outcome:?}");
+    assert_eq!(reply.header("Content-Length"), Some(reply.body().len().to_string()), "{outcome:?}");
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(code), ""), "{outcome:?}");
+}
+
+#[test]
+fn the_response_is_the_one_of_the_manual_to_the_byte() {
+    let server = Server::start();
+    let outcome = check(&local(&server));
+    let expected = "HTTP/1.1 200 OK\r\n\
+        Content-Type: text/plain; charset=utf-8\r\n\
+        Content-Length: 41\r\n\
+        Connection: close\r\n\
+        Cache-Control: no-store\r\n\
+        \r\n\
+        up: the server answers, read_only is OFF\n";
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str(), outcome.code), (expected, "", Some(0)));
+    let outcome = check(&with(&local(&server), &["--reason-phrase"]));
+    assert!(outcome.stdout.starts_with("HTTP/1.1 200 the server answers, read_only is OFF\r\n"), "{outcome:?}");
+}
+
+#[test]
+fn any_well_formed_request_gets_the_verdict_and_head_gets_no_body() {
+    let server = Server::start();
+    let run = |request: &str| Check::new("mysqlchk-status").args(local(&server)).stdin(request).run();
+    for request in [
+        "",
+        "OPTIONS / HTTP/1.0\r\n\r\n",
+        "GET /any/path?x=1 HTTP/1.1\r\nHost: db01\r\nConnection: close\r\n\r\n",
+        "BREW /pot HTTP/1.1\n\n",
+        "GET / HTTP/1.0\r\nno blank line, then the end\r\n",
+    ] {
+        let outcome = run(request);
+        assert_eq!((outcome.reply().status(), outcome.code), (200, Some(0)), "{request:?}: {outcome:?}");
+    }
+    let outcome = run("HEAD / HTTP/1.1\r\n\r\n");
+    assert_eq!((outcome.reply().status(), outcome.reply().body()), (200, String::new()), "{outcome:?}");
+    assert_eq!(outcome.reply().header("Content-Length").as_deref(), Some("41"));
+}
+
+#[test]
+fn bytes_that_are_no_request_get_a_503_that_says_so() {
+    let server = Server::start();
+    let run = |request: &[u8]| Check::new("mysqlchk-status").args(local(&server)).stdin(request).run();
+    assert_down(&run(b"\x16\x03\x01\x02\n"), 1, "the request is not HTTP");
+    assert_down(&run(b"GET / HT"), 1, "the request line is incomplete");
+    assert_down(&run(&[b'A'; 65536]), 1, "the request line is too long");
+}
+
+#[test]
+fn silence_gets_the_verdict_after_a_quarter_of_the_budget() {
+    let server = Server::start();
+    let arguments = with(&local(&server), &["--timeout=800ms"]);
+    let outcome = Check::new("mysqlchk-status").args(arguments).stdin("").stdin_stays_open().run();
+    assert_eq!(outcome.reply().status(), 200, "{outcome:?}");
+    assert!(outcome.elapsed >= Duration::from_millis(200), "{outcome:?}");
+    assert!(outcome.elapsed < Duration::from_millis(400), "{outcome:?}");
+}
+
+#[test]
+fn every_form_has_its_bytes() {
+    let server = Server::start();
+    let text = check(&with(&local(&server), &["--format=text"]));
+    assert_eq!(text.stdout, "mysqlchk-status: up: the server answers, read_only is OFF\n");
+    let quiet = check(&with(&local(&server), &["--format=text", "--quiet"]));
+    assert_eq!((quiet.stdout.as_str(), quiet.code), ("", Some(0)));
+    let quiet = check(&with(&local(&server), &["--format=text", "--quiet", "--require-read-only"]));
+    assert_eq!((quiet.stdout.as_str(), quiet.code), ("mysqlchk-status: down: read_only is OFF, not ON\n", Some(1)));
+    let json = check(&with(&local(&server), &["--format=json"]));
+    for part in [r#""verdict":"up""#, r#""facts":{"#, r#""read_only":"0""#, r#""login_us":"#, r#""query_us":"#] {
+        assert!(json.stdout.contains(part), "{part} in {json:?}");
+    }
+    assert_eq!((json.stdout.lines().count(), json.code), (1, Some(0)));
+}
+
+#[test]
+fn text_and_json_do_not_wait_for_stdin() {
+    let server = Server::start();
+    for form in ["--format=text", "--format=json"] {
+        let arguments = with(&local(&server), &[form, "--timeout=20s"]);
+        let outcome = Check::new("mysqlchk-status").args(arguments).stdin("").stdin_stays_open().run();
+        assert!(outcome.elapsed < Duration::from_secs(2), "{outcome:?}");
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    }
+}
+
+#[test]
+fn what_is_configured_wrong_is_a_503_with_the_cure_and_status_2() {
+    let scratch = Scratch::new("wrong");
+    let in_file = |name: &str, text: &str| vec![format!("--defaults-file={}", scratch.file(name, text).display())];
+    let place = |name: &str| scratch.join(name).display().to_string();
+    let typed = |text: &str| vec![text.to_owned()];
+    for (arguments, reason) in [
+        (typed("--no-such-option=secret"), "unknown option `--no-such-option`, see --help".to_owned()),
+        (typed("stray"), "unexpected argument: there are only options, see --help".to_owned()),
+        (
+            typed("--password=secret"),
+            "there is no password option, it would show in ps: write `password=` into an option file".to_owned(),
+        ),
+        (typed("--timeout=0ms"), "`--timeout 0ms`: must be longer than 0".to_owned()),
+        (typed("--timeout=900"), "`--timeout 900`: a duration needs a unit: write `900s` or `900ms`".to_owned()),
+        (typed("--port"), "`--port` needs a value".to_owned()),
+        (typed("--format=xml"), "`--format xml`: must be one of auto, http, text, json".to_owned()),
+        (
+            vec!["--require-writable".into(), "--require-read-only".into()],
+            "`--require-writable` and `--require-read-only` exclude each other".to_owned(),
+        ),
+        (typed("--defaults-file=/nowhere/my.cnf"), "cannot read option file /nowhere/my.cnf: no such file".to_owned()),
+        (
+            vec!["--host=localhost".into(), "--port=3307".into()],
+            "`--host localhost` means the socket, so port 3307 would not be used: write `--host 127.0.0.1`".to_owned(),
+        ),
+        (
+            in_file("blank.cnf", "[client]\n\nport 3306\n"),
+            format!("{}:3: a blank in an option name: write `option=value`", place("blank.cnf")),
+        ),
+        (
+            in_file("unit.cnf", "[mysqlchk]\ntimeout=1\n"),
+            format!("{}:2: `--timeout 1`: a duration needs a unit: write `1s` or `1ms`", place("unit.cnf")),
+        ),
+        (
+            in_file("other.cnf", "[mysqlchk]\nmax-lag=1s\n"),
+            format!("{}:2: mysqlchk-status has no option `max-lag` for an option file", place("other.cnf")),
+        ),
+    ] {
+        let outcome = check(&arguments);
+        let reply = outcome.reply();
+        assert!(!outcome.stdout.contains("secret"), "{outcome:?}");
+        assert_eq!((reply.status(), outcome.code, outcome.stderr.as_str()), (503, Some(2), ""), "{outcome:?}");
+        // A long path is shortened in the middle; beginning and end are what an operator needs.
+        let shown = reply.body();
+        let shown = shown.trim_start_matches("down: ").trim_end();
+        let (head, tail) = shown.split_once("...").unwrap_or((shown, ""));
+        assert!(reason.starts_with(head) && reason.ends_with(tail), "{shown:?} is not {reason:?}");
+        assert_eq!(reply.reason_phrase(), shown, "the operator of a broken check sees only this");
+    }
+}
+
+#[test]
+fn option_files_work_as_in_every_mysql_program() {
+    let server = Server::start();
+    let scratch = Scratch::new("options");
+    let socket = server.socket().display().to_string();
+    let included = scratch.file("more.cnf", "[client]\nsocket=/nowhere\n");
+    let file = option_file(
+        &scratch,
+        &format!(
+            "# read in the order client, mysqlchk, program\n\
+             [mysqlchk-status]\nsocket = \"{socket}\" # the later group wins\nloose-from-the-future=1\nskip_require_writable\n\
+             [mysqld]\nport=1\nwhatever\n\
+             [client]\nsome-other-programs-word=1\nuser=mysqlchk_tcp\npassword='{PASSWORD}'\n!include {}\n",
+            included.display()
+        ),
+    );
+    let outcome = check(std::slice::from_ref(&file));
+    assert_eq!((outcome.reply().status(), outcome.code), (200, Some(0)), "{outcome:?}");
+    // The command line is the last word.
+    let outcome = check(&[file.clone(), "--user=nobody_here".into()]);
+    assert_down(&outcome, 1, "cannot log in: access denied (1045)");
+    let outcome = check(&[file, "--print-defaults".into()]);
+    assert!(outcome.stdout.contains("--user=mysqlchk_tcp\n--socket=/nowhere\n"), "{outcome:?}");
+    assert!(outcome.stdout.ends_with("--password=*****\n") && !outcome.stdout.contains(PASSWORD), "{outcome:?}");
+}
+
+#[test]
+fn an_option_file_that_others_may_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new("writable");
+    let file = scratch.file("my.cnf", "[client]\n");
+    for mode in [0o666, 0o664, 0o602] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let outcome = check(&[format!("--defaults-file={}", file.display())]);
+        assert!(outcome.stdout.contains("others may write it"), "{outcome:?}");
+        assert_eq!((outcome.reply().status(), outcome.code), (503, Some(2)), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_request_chooses_only_among_the_allowed_instances() {
+    let here = Server::start();
+    let scratch = Scratch::new("port");
+    let account = format!("[client]\nuser=mysqlchk_tcp\npassword={PASSWORD}\nhost={}\n", here.ip());
+    // Nobody listens on the configured port: only the request leads to the server.
+    let arguments = vec![option_file(&scratch, &account), "--port=1".into(), format!("--allow-port={PORT}")];
+    let ask = |port: &str| {
+        let request = format!("OPTIONS /mysqlchk/?port={port} HTTP/1.0\r\n\r\n");
+        Check::new("mysqlchk-status").args(&arguments).stdin(request).run()
+    };
+    assert_eq!(ask(&PORT.to_string()).reply().status(), 200);
+    assert_down(&ask("3307"), 1, "port 3307 is not allowed: start with `--allow-port 3307`");
+    assert_down(&ask("1"), 1, "port 1 is not allowed: start with `--allow-port 1`");
+    for no_port in ["", "0", "x", "-1", "70000", "+3306", "3306x"] {
+        assert_down(&ask(no_port), 1, &format!("`port={no_port}` in the request is no port"));
+    }
+    assert_down(&ask("3306&port=3307"), 1, "the request names more than one port");
+    assert_down(&check(&arguments), 1, &format!("cannot connect to {}:1: connection refused", here.ip()));
+}
+
+/// A server that greets and goes on with one byte now and then: each single read of the client succeeds.
+fn a_byte_at_a_time(listener: TcpListener) {
+    std::thread::spawn(move || {
+        let greeting = b"\x4a\0\0\0\x0a5.5.5-10.11.19-MariaDB\0".iter().chain(std::iter::repeat_n(&b'x', 200));
+        if let Ok((mut client, _)) = listener.accept() {
+            for byte in greeting {
+                if client.write_all(&[*byte]).is_err() {
+                    return;
+                }
+                wait::dawdle(Duration::from_millis(20));
+            }
+        }
+    });
+}
+
+/// Connects until the kernel takes no more: whoever comes next hangs in `connect()`.
+fn fill(listener: &TcpListener) -> Vec<std::net::TcpStream> {
+    let address = listener.local_addr().unwrap();
+    rustix::net::listen(listener, 0).unwrap();
+    let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok();
+    std::iter::from_fn(connect).take(64).collect()
+}
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((address::fresh(), 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+#[test]
+fn whatever_hangs_the_answer_leaves_in_time() {
+    let scratch = Scratch::new("hang");
+    let tcp = |address: SocketAddr| vec![format!("--host={}", address.ip()), format!("--port={}", address.port())];
+
+    let (silent, silent_address) = listener();
+    let (dripping, dripping_address) = listener();
+    a_byte_at_a_time(dripping);
+    let (full, full_address) = listener();
+    let _waiting = fill(&full);
+    let socket = scratch.join("full.sock");
+    let full_socket = UnixListener::bind(&socket).unwrap();
+    user::give(&socket);
+    rustix::net::listen(&full_socket, 0).unwrap();
+    let _in_the_queue = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+
+    for (arguments, step) in [
+        (tcp(silent_address), "logging in"),
+        (tcp(dripping_address), "logging in"),
+        (tcp(full_address), "connecting"),
+        (vec![format!("--socket={}", socket.display())], "connecting"),
+    ] {
+        for program in PROGRAMS {
+            let budget = Duration::from_millis(300);
+            if step == "logging in" && program != PROGRAMS[0] && arguments == tcp(dripping_address) {
+                continue; // It drips once.
+            }
+            let outcome = Check::new(program).args(with(&arguments, &["--timeout=300ms"])).run();
+            assert_down(&outcome, 1, &format!("no verdict within 300ms (while {step})"));
+            assert!(outcome.elapsed >= budget && outcome.elapsed < budget + LATE, "{arguments:?}: {outcome:?}");
+        }
+    }
+    drop((silent, full, full_socket));
+}
+
+/// Answers one client with `bytes` and sends no more.
+fn answer_with(bytes: Vec<u8>) -> Vec<String> {
+    let (listener, address) = listener();
+    std::thread::spawn(move || {
+        if let Ok((mut client, _)) = listener.accept() {
+            let _ = client.write_all(&bytes);
+            let _ = client.shutdown(std::net::Shutdown::Write);
+            // Until the check has gone: a close on what is unread would be a reset.
+            let _ = std::io::Read::read_to_end(&mut client, &mut Vec::new());
+        }
+    });
+    vec![format!("--host={}", address.ip()), format!("--port={}", address.port())]
+}
+
+fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
+    [&u32::try_from(payload.len()).unwrap().to_le_bytes()[..3], &[number], payload].concat()
+}
+
+/// A greeting as MySQL 8 sends it, so that the packet after it is the answer to our login.
+fn greeting() -> Vec<u8> {
+    let capabilities = b"\xff\xf7\x21\x02\0\xff\xdf\x15";
+    let parts =
+        [b"\x0a8.0.30\0\x01\0\0\0abcdefgh\0", &capabilities[..], &[0; 10], b"abcdefghijkl\0mysql_native_password\0"];
+    packet(0, &parts.concat())
+}
+
+#[test]
+fn whatever_a_server_sends_the_response_is_well_formed() {
+    let protocol = "cannot log in: the server sent what is not its protocol";
+    let closed = "cannot log in: the server closed the connection";
+    let panicked = "the driver gave up on what the server sent";
+    let scratch = Scratch::new("account");
+    let account = option_file(&scratch, "[client]\nuser=u\npassword=p\n");
+    let after_greeting = |payload: &[u8]| [greeting(), packet(2, payload)].concat();
+    for (bytes, reason) in [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), protocol),
+        (b"\xff\xff\xff\x01".to_vec(), protocol),
+        (packet(0, b"\x09"), protocol),
+        (packet(0, b"\xff\x10\x04Too many connections"), "cannot log in: too many connections (1040)"),
+        (packet(0, b"\xff\x6a\x04Host 'x' is not allowed"), "cannot log in: this host is not allowed (1130)"),
+        (Vec::new(), closed),
+        (greeting(), closed),
+        (
+            after_greeting(b"\xfesome_plugin\0scramble"),
+            "cannot log in: authentication plugin `some_plugin` is not supported",
+        ),
+        // The driver has no ed25519, and it indexes into an empty packet: both are panics.
+        (after_greeting(b"\xfeclient_ed25519\0abcdefghijklmnopqrstuvwxyzabcdef"), panicked),
+        (after_greeting(b""), panicked),
+    ] {
+        let outcome = check(&with(&answer_with(bytes), &[&account]));
+        assert_down(&outcome, 1, reason);
+    }
+}
+
+#[test]
+fn help_and_version_are_for_a_person() {
+    for program in PROGRAMS {
+        let help = Check::new(program).args(["--help"]).run();
+        assert!(help.code == Some(0) && help.stdout.contains("--max-lag") == (program == PROGRAMS[1]), "{help:?}");
+        let version = Check::new(program).args(["-V"]).run();
+        assert_eq!(version.stdout, format!("{program} {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
