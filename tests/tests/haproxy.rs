@@ -67,7 +67,7 @@ impl Front {
         wait::until_ok(&what, BOUND, || {
             let line = self.haproxy.server(proxy, server);
             let as_wanted = line.status == "DOWN" && line.check_status == "L7STS" && line.last_chk == reason;
-            if as_wanted { Ok(()) } else { Err(line) }
+            if as_wanted { Ok(()) } else { Err(format!("{line:?}")) }
         });
         assert_eq!(self.haproxy.server(proxy, server).check_code, "503");
     }
@@ -77,7 +77,11 @@ impl Front {
         let what = format!("{proxy}/{server} is up");
         wait::until_ok(&what, BOUND, || {
             let line = self.haproxy.server(proxy, server);
-            if line.status == "UP" && ["L7OK", ""].contains(&&*line.check_status) { Ok(()) } else { Err(line) }
+            if line.status == "UP" && ["L7OK", ""].contains(&&*line.check_status) {
+                Ok(())
+            } else {
+                Err(format!("{line:?}"))
+            }
         });
     }
 }
