@@ -4,7 +4,8 @@
 //! arguments as if they had been typed there, and one parser reads both; the later one wins.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow, bail, ensure};
@@ -14,7 +15,9 @@ use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser};
 use crate::duration;
 use crate::option_file::{self, Secret, Setting, Settings};
 use crate::report::{Format, Style};
+use crate::request::Request;
 use crate::server::{Account, Endpoint};
+use crate::share::{Question, Sharing};
 
 /// Read when no `--defaults-file` names another, where it exists.
 pub const DEFAULT_FILE: &str = "/etc/mysqlchk/my.cnf";
@@ -23,6 +26,8 @@ pub const DEFAULT_SOCKET: &str = "/run/mysqld/mysqld.sock";
 /// The budget when none is set: below the second that `HAProxy`'s `inter 1s` gives a whole check.
 pub const DEFAULT_BUDGET: Duration = Duration::from_millis(900);
 
+/// Where the state of `--share` lives: made at install and at boot, owned by the user of the checks.
+const DEFAULT_SHARE_DIR: &str = "/run/mysqlchk";
 const DEFAULT_USER: &str = "mysqlchk";
 const DEFAULT_PORT: u16 = 3306;
 
@@ -36,7 +41,7 @@ pub struct Common {
     #[arg(long, short = 'h', value_name = "HOST", help_heading = "Server")]
     host: Option<String>,
     /// Connect to this TCP port [default: 3306]; alone it means 127.0.0.1
-    #[arg(long, short = 'P', value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Server")]
+    #[arg(long, short = 'P', value_name = "PORT", value_parser = port, help_heading = "Server")]
     port: Option<u16>,
     /// Connect to this Unix socket [default: /run/mysqld/mysqld.sock]
     #[arg(long, short = 'S', value_name = "PATH", help_heading = "Server")]
@@ -59,8 +64,14 @@ pub struct Common {
           value_parser = switch, hide_default_value = true, help_heading = "Answer")]
     reason_phrase: bool,
     /// Let a request choose this instance with `?port=PORT` (repeat for more)
-    #[arg(long, value_name = "PORT", action = ArgAction::Append, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Server")]
+    #[arg(long, value_name = "PORT", action = ArgAction::Append, value_parser = port, help_heading = "Server")]
     allow_port: Vec<u16>,
+    /// Share one answer among the checks that ask the same within this time [default: do not share]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, help_heading = "Answer")]
+    share: Option<Duration>,
+    /// Keep the state of --share in this directory
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_SHARE_DIR, help_heading = "Answer")]
+    share_dir: PathBuf,
     /// Show what the option files gave, with the password masked, and exit
     #[arg(long, exclusive = false, help_heading = "Help")]
     print_defaults: bool,
@@ -70,6 +81,12 @@ pub struct Common {
     /// Show the version and exit
     #[arg(long, short = 'V', action = ArgAction::Version, help_heading = "Help")]
     version: Option<bool>,
+}
+
+/// Reads a TCP port.
+fn port(text: &str) -> Result<u16, String> {
+    let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    number.filter(|number| *number > 0).ok_or_else(|| "must be a number from 1 to 65535".into())
 }
 
 /// Reads the value of a flag as the `MySQL` programs do: `--quick`, `--quick=1`, `--quick=OFF`.
@@ -113,20 +130,50 @@ pub struct Plan<O> {
     pub budget: Duration,
     /// How the verdict is shown.
     pub style: Style,
+    /// Whether and how answers are shared.
+    pub sharing: Option<Sharing>,
     /// The options of this check alone.
     pub own: O,
     host: Option<String>,
     allowed_ports: Vec<u16>,
+    file: Option<PathBuf>,
 }
 
 impl<O> Plan<O> {
+    /// The question this check asks at `endpoint`, when answers are shared. Everything that could make the answer another
+    /// one is part of it; the password is not, but the file that gave it is.
+    #[must_use]
+    pub fn question(&self, endpoint: &Endpoint) -> Option<Question>
+    where
+        O: fmt::Debug,
+    {
+        let sharing = self.sharing.as_ref()?;
+        let Plan { account, budget, style, own, file, .. } = self;
+        let version = env!("CARGO_PKG_VERSION");
+        let user = &account.user;
+        let limit = sharing.limit;
+        let key = format!("{} {version} {endpoint:?} {user:?} {file:?} {budget:?} {limit:?} {own:?}", style.program);
+        Some(Question::new(sharing, style.program, key))
+    }
+
+    /// The endpoint that a request asks for: the configured one, or that of `?port=`.
+    ///
+    /// # Errors
+    /// When the request is none, or names an instance that it may not choose.
+    pub fn chosen(&self, request: &Request) -> Result<Endpoint> {
+        match request {
+            Request::Garbage(what) => bail!(*what),
+            Request::Http { port: Some(port), .. } => self.instance(port),
+            Request::Http { port: None, .. } | Request::Silence => Ok(self.endpoint.clone()),
+        }
+    }
+
     /// The endpoint of the instance that `?port=` asks for, on the same host over TCP.
     ///
     /// # Errors
     /// When it is no port, or none that `--allow-port` names.
-    pub fn instance(&self, port: &str) -> Result<Endpoint> {
-        let number = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse::<u16>().ok()).flatten();
-        let Some(number) = number.filter(|number| *number > 0) else {
+    fn instance(&self, port: &str) -> Result<Endpoint> {
+        let Ok(number) = self::port(port) else {
             bail!("`port={}` in the request is no port", port.get(..16).unwrap_or(port));
         };
         ensure!(
@@ -155,13 +202,16 @@ pub fn parse<O: Args>(
         .override_usage(format!("{program} [OPTIONS]"));
     command.build();
 
-    let files = match defaults_file(&typed)? {
-        Some(file) => option_file::read(&file, &groups(program))?,
-        None if Path::new(DEFAULT_FILE).exists() => option_file::read(Path::new(DEFAULT_FILE), &groups(program))?,
+    let file = match defaults_file(&typed)? {
+        None => Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()),
+        named => named,
+    };
+    let files = match &file {
+        Some(file) => option_file::read(file, &groups(program))?,
         None => Settings::default(),
     };
-    let from_files = files
-        .settings
+    let settings = drop_overruled(files.settings, &groups(program), &typed);
+    let from_files = settings
         .iter()
         .filter_map(|setting| as_argument(setting, &command, program).transpose())
         .collect::<Result<Vec<_>>>()?;
@@ -173,41 +223,84 @@ pub fn parse<O: Args>(
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return Ok(Asked::Print(error.to_string()));
         }
-        Err(error) => return Err(in_our_words(&error, &files.settings, &typed)),
+        Err(error) => return Err(in_our_words(&error, &settings, &typed)),
     };
     let Line { common, own } =
-        Line::<O>::from_arg_matches(&matches).map_err(|error| in_our_words(&error, &files.settings, &typed))?;
+        Line::<O>::from_arg_matches(&matches).map_err(|error| in_our_words(&error, &settings, &typed))?;
     if common.print_defaults {
         return Ok(Asked::Print(defaults_as_text(program, &from_files, files.password.as_ref())));
     }
     validate(&own).map_err(Error::msg)?;
-    Ok(Asked::Check(Box::new(plan(program, common, own, files.password)?)))
+    Ok(Asked::Check(Box::new(plan(program, common, own, file, files.password)?)))
+}
+
+/// Host and port name a server, and so does a socket: of the two the one that was named last counts, in the order of the
+/// groups and then the command line. Within one group a socket wins over a port, as in every `MySQL` program, and the
+/// host `localhost` names no server.
+fn drop_overruled(mut settings: Vec<Setting>, groups: &[&str], typed: &[OsString]) -> Vec<Setting> {
+    let is_typed = |long: &str, short: &str| {
+        let mut words = typed.iter().filter_map(|word| word.to_str());
+        words.any(|word| word.split('=').next() == Some(long) || word.starts_with(short))
+    };
+    for level in 1..=groups.len() {
+        let (earlier, group) = (groups.get(..level).unwrap_or_default(), groups.get(level));
+        let named = |key: &str| {
+            let of_group =
+                |setting: &&Setting| group.is_some_and(|group| setting.group == **group) && setting.key == key;
+            settings.iter().filter(of_group).any(|setting| setting.value.as_deref() != Some("localhost"))
+        };
+        let typed_host = is_typed("--host", "-h") && value_of("--host", typed).is_none_or(|host| host != "localhost");
+        let [host, port, socket] = match group {
+            Some(_) => ["host", "port", "socket"].map(named),
+            None => [typed_host, is_typed("--port", "-P"), is_typed("--socket", "-S")],
+        };
+        let overruled: &[&str] = match (host || port, socket) {
+            (true, false) => &["socket"],
+            (false, true) => &["host", "port"],
+            _ => continue,
+        };
+        settings.retain(|setting| !(earlier.contains(&&*setting.group) && overruled.contains(&&*setting.key)));
+    }
+    settings
 }
 
 fn groups(program: &str) -> [&str; 3] {
     ["client", "mysqlchk", program]
 }
 
-fn plan<O>(program: &'static str, common: Common, own: O, password: Option<Secret>) -> Result<Plan<O>> {
+fn plan<O>(
+    program: &'static str,
+    common: Common,
+    own: O,
+    file: Option<PathBuf>,
+    password: Option<Secret>,
+) -> Result<Plan<O>> {
     let named_localhost = common.host.as_deref() == Some("localhost");
     let host = common.host.filter(|host| host != "localhost" && !host.is_empty());
     let endpoint = match (&host, common.socket, common.port) {
         (Some(host), _, port) => Endpoint::Tcp(host.clone(), port.unwrap_or(DEFAULT_PORT)),
-        (None, Some(socket), _) => Endpoint::Socket(socket),
-        (None, None, Some(port)) if named_localhost && port != DEFAULT_PORT => {
+        (None, Some(socket), _) if !socket.is_empty() => Endpoint::Socket(socket),
+        (None, _, Some(port)) if named_localhost && port != DEFAULT_PORT => {
             bail!("`--host localhost` means the socket, so port {port} would not be used: write `--host 127.0.0.1`")
         }
-        (None, None, Some(port)) if !named_localhost => Endpoint::Tcp("127.0.0.1".into(), port),
-        (None, None, _) => Endpoint::Socket(DEFAULT_SOCKET.into()),
+        (None, _, Some(port)) if !named_localhost => Endpoint::Tcp("127.0.0.1".into(), port),
+        (None, ..) => Endpoint::Socket(DEFAULT_SOCKET.into()),
     };
     Ok(Plan {
         endpoint,
         account: Account { user: common.user, password },
         budget: common.timeout,
-        style: Style { program, format: common.format, quiet: common.quiet, reason_phrase: common.reason_phrase },
+        style: Style {
+            program,
+            form: common.format.resolve(),
+            quiet: common.quiet,
+            reason_phrase: common.reason_phrase,
+        },
+        sharing: common.share.map(|limit| Sharing { limit, directory: common.share_dir }),
         own,
         host,
         allowed_ports: common.allow_port,
+        file,
     })
 }
 
@@ -222,7 +315,7 @@ pub fn style_of_last_resort(program: &'static str, arguments: impl IntoIterator<
         _ => Format::Auto,
     };
     // The reason is all the operator gets to see of a check that is not configured, so it goes where HAProxy shows it.
-    Style { program, format, quiet: false, reason_phrase: true }
+    Style { program, form: format.resolve(), quiet: false, reason_phrase: true }
 }
 
 /// `--max_lag` is `--max-lag`, as in every `MySQL` program.
@@ -331,4 +424,112 @@ fn defaults_as_text(program: &str, from_files: &[String], password: Option<&Secr
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[derive(Debug, Args)]
+    struct Own {
+        #[arg(long, value_parser = switch, num_args = 0..=1, require_equals = true, default_value = "0", default_missing_value = "1")]
+        require_writable: bool,
+    }
+
+    /// Parses an option file of this text and these words.
+    fn parsed(text: &str, words: &[&str]) -> Result<Plan<Own>> {
+        let name = format!("args-{}-{:?}.cnf", std::process::id(), std::thread::current().id());
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let option = format!("--defaults-file={}", file.display());
+        let line = ["program", &option].into_iter().chain(words.iter().copied()).map(OsString::from);
+        let asked = parse::<Own>("mysqlchk-status", "", |_| Ok(()), line.collect::<Vec<_>>());
+        std::fs::remove_file(&file).unwrap();
+        match asked? {
+            Asked::Check(plan) => Ok(*plan),
+            Asked::Print(text) => bail!(text),
+        }
+    }
+
+    fn endpoint(text: &str, words: &[&str]) -> String {
+        parsed(text, words).map_or_else(|error| format!("{error:#}"), |plan| plan.endpoint.to_string())
+    }
+
+    #[test]
+    fn the_server_named_last_is_the_one() {
+        let localhost = "`--host localhost` means the socket, so port 3307 would not be used: write `--host 127.0.0.1`";
+        for (text, words, expected) in [
+            ("", &[][..], DEFAULT_SOCKET),
+            ("", &["--port=3307"], "127.0.0.1:3307"),
+            ("", &["-h", "::1"], "[::1]:3306"),
+            ("", &["--host=localhost"], DEFAULT_SOCKET),
+            ("", &["--host=localhost", "--port=3307"], localhost),
+            ("[client]\nsocket=/a\nport=3307\n", &[], "/a"),
+            ("[client]\nhost=localhost\nsocket=/a\nport=3307\n", &[], "/a"),
+            ("[client]\nsocket=/a\n[mysqlchk]\nport=3307\n", &[], "127.0.0.1:3307"),
+            ("[mysqlchk]\nhost=db01\nport=3307\n[mysqlchk-status]\nsocket=/a\n", &[], "/a"),
+            ("[client]\nsocket=/a\n", &["--port=3307"], "127.0.0.1:3307"),
+            ("[client]\nsocket=/a\n", &["-P3307"], "127.0.0.1:3307"),
+            ("[client]\nsocket=/a\n", &["--host=localhost"], "/a"),
+            ("[client]\nsocket=/a\n", &["--host=localhost", "--port=3307"], localhost),
+            ("[client]\nhost=db01\nport=3307\n", &["--socket=/a"], "/a"),
+            ("[client]\nhost=db01\nport=3307\n", &["--host=db02"], "db02:3307"),
+            ("[client]\nsocket=/a\n", &["--socket="], DEFAULT_SOCKET),
+        ] {
+            assert_eq!(endpoint(text, words), expected, "{text:?} {words:?}");
+        }
+    }
+
+    #[test]
+    fn flags_are_switched_as_in_every_mysql_program() {
+        for (text, words, expected) in [
+            ("", &[][..], false),
+            ("", &["--require-writable"], true),
+            ("", &["--require_writable=ON"], true),
+            ("[mysqlchk]\nrequire_writable\n", &[], true),
+            ("[mysqlchk]\nloose-require-writable\n", &[], true),
+            ("[mysqlchk]\nrequire-writable\n", &["--require-writable=0"], false),
+            ("[mysqlchk]\nrequire-writable\n[mysqlchk-status]\nskip-require-writable\n", &[], false),
+            ("[mysqlchk]\nrequire-writable=0\nenable-require-writable\n", &[], true),
+        ] {
+            assert_eq!(parsed(text, words).unwrap().own.require_writable, expected, "{text:?} {words:?}");
+        }
+    }
+
+    #[test]
+    fn answers_are_shared_only_by_the_same_question() {
+        let key = |text: &str, words: &[&str]| {
+            let plan = parsed(text, &[&["--share=500ms"], words].concat()).unwrap();
+            format!("{:?}", plan.question(&plan.endpoint).unwrap())
+        };
+        let plain = key("", &[]);
+        assert_eq!(plain, key("", &["--format=json", "--quiet", "--reason-phrase", "--allow-port=3307"]));
+        for words in [
+            &["--require-writable"][..],
+            &["--user=other"],
+            &["--socket=/a"],
+            &["--port=3307"],
+            &["--timeout=800ms"],
+            &["--share=400ms"],
+            &["--share-dir=/a"],
+        ] {
+            assert_ne!(plain, key("", words), "{words:?}");
+        }
+        assert!(!key("[client]\npassword=hidden\n", &[]).contains("hidden"));
+        assert!(parsed("", &[]).unwrap().question(&Endpoint::Socket("/a".into())).is_none());
+    }
+
+    #[test]
+    fn a_message_names_the_place_and_keeps_secrets() {
+        let refused = |text: &str, words: &[&str]| format!("{:#}", parsed(text, words).unwrap_err());
+        assert!(refused("[mysqlchk]\nport=x\n", &[]).ends_with(".cnf:2: `--port x`: must be a number from 1 to 65535"));
+        assert_eq!(refused("", &["--port=70000"]), "`--port 70000`: must be a number from 1 to 65535");
+        for words in
+            [&["--pasword=hidden"][..], &["hidden"], &["-phidden"], &["--password=hidden"], &["--password", "hidden"]]
+        {
+            assert!(!refused("", words).contains("hidden"), "{words:?}");
+        }
+    }
 }

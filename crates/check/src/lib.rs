@@ -15,15 +15,28 @@ mod option_file;
 mod report;
 mod request;
 mod server;
+mod share;
 mod variable;
 mod verdict;
 
 use std::env;
+use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use oneshot::alarm::{self, LateAnswer};
 use serde_json::Value;
+
+/// The entry point of a check: `check::main!(MyCheck);`
+#[macro_export]
+macro_rules! main {
+    ($check:ty) => {
+        $crate::oneshot::entry!($crate::run::<$check>);
+    };
+}
+
+#[doc(hidden)]
+pub use oneshot;
 
 pub use args::switch;
 pub use server::{Family, Row, ServerError, Session};
@@ -32,8 +45,10 @@ pub use verdict::{Verdict, down, up};
 
 use args::{Asked, Plan};
 use deadline::{Deadline, Step};
-use report::{Format, Outlet, Report, Style};
+use report::{Form, Report, Style};
 use request::Request;
+use server::Endpoint;
+use share::{Question, Turn};
 
 /// One check: a name, options, a question to the server, and the rules that judge its answer.
 pub trait Check {
@@ -42,7 +57,7 @@ pub trait Check {
     /// The question it answers, for `--help`.
     const ABOUT: &'static str;
     /// The options that only this check has.
-    type Options: clap::Args;
+    type Options: clap::Args + fmt::Debug;
     /// What the server said, in typed values. The JSON form shows all of it.
     type Facts: serde::Serialize;
 
@@ -58,21 +73,22 @@ pub trait Check {
     ///
     /// # Errors
     /// When the server gives no answer that can be read. The words are the reason of the verdict.
-    fn probe(session: &mut Session, options: &Self::Options) -> anyhow::Result<Self::Facts>;
+    fn probe(session: &mut Session<'_>, options: &Self::Options) -> anyhow::Result<Self::Facts>;
 
     /// Judges the answer. Pure: no I/O, no clock.
     fn judge(facts: &Self::Facts, options: &Self::Options) -> Verdict;
 }
 
-/// Makes the check and answers once, whatever happens. The status is 0 up, 1 down, 2 the check could not be made as configured.
+/// Makes the check and answers once, whatever happens. Returns the exit status: 0 up, 1 down, 2 the check could not be
+/// made as configured.
 #[must_use]
-pub fn run<C: Check>() -> ExitCode {
+pub fn run<C: Check>() -> u8 {
     let started = Instant::now();
     // The driver can panic on what a server sends, and the default hook would write to the client's socket.
     panic::set_hook(Box::new(|_| {}));
 
     let (plan, style, budget) = match args::parse(C::NAME, C::ABOUT, C::validate, env::args_os()) {
-        Ok(Asked::Print(text)) if report::print_for_a_person(&text) => return ExitCode::SUCCESS,
+        Ok(Asked::Print(text)) if report::print_for_a_person(&text) => return 0,
         Ok(Asked::Print(_)) => misconfigured(C::NAME, anyhow::anyhow!("asked to print help or the like to a socket")),
         Ok(Asked::Check(plan)) => {
             let (style, budget) = (plan.style.clone(), plan.budget);
@@ -81,26 +97,27 @@ pub fn run<C: Check>() -> ExitCode {
         Err(error) => misconfigured(C::NAME, error),
     };
     let deadline = Deadline::new(started, budget);
-    let outlet = Outlet::default();
-    let answer_late = late_answer(&deadline, &outlet, &style);
-    if let Err(error) = deadline.watch(answer_late) {
-        return finish(
-            &outlet,
-            &style,
-            &Report::down(format!("cannot start a thread: {error}"), &deadline),
-            None,
-            &deadline,
-        );
-    }
-
     deadline.enter(Step::Request);
-    let request = if style.form() == Format::Http { request::receive(budget / 4) } else { Request::Silence };
+    let request = if style.form == Form::Http { request::receive(budget / 4) } else { Request::Silence };
+    let head = matches!(request, Request::Http { head: true, .. });
+
+    let question = match plan.as_ref().map(|plan| (plan, plan.chosen(&request))) {
+        Ok((plan, Ok(endpoint))) => plan.question(&endpoint),
+        _ => None,
+    };
+    let late = |reason: &str| {
+        let report = Report { head, ..Report::down(reason.to_owned(), &deadline) };
+        let record = question.as_ref().map(|question| question.as_record(&report.verdict, &report.facts));
+        LateAnswer { response: style.render(&report), record: record.unwrap_or_default() }
+    };
+    if let Err(reason) = deadline.arm(report::DOWN, late) {
+        return finish(&style, &Report { head, ..Report::down(reason, &deadline) }, None, &deadline);
+    }
     // Whatever panics in here is dropped half-way, and nothing of it is used afterwards.
-    let checked = panic::catch_unwind(AssertUnwindSafe(|| check::<C>(plan, &request, &deadline)));
+    let checked = panic::catch_unwind(AssertUnwindSafe(|| check::<C>(plan, &request, question.as_ref(), &deadline)));
     let (report, session) = checked
         .unwrap_or_else(|_| (Report::down("the driver gave up on what the server sent".into(), &deadline), None));
-    let head = matches!(request, Request::Http { head: true, .. });
-    finish(&outlet, &style, &Report { head, ..report }, session, &deadline)
+    finish(&style, &Report { head, ..report }, session, &deadline)
 }
 
 type Configured<O> = (anyhow::Result<Box<Plan<O>>>, Style, Duration);
@@ -110,66 +127,85 @@ fn misconfigured<O>(name: &'static str, error: anyhow::Error) -> Configured<O> {
 }
 
 /// From the request to the verdict. The session is handed back, so that its goodbye can wait until the answer is out.
-fn check<C: Check>(
+fn check<'d, C: Check>(
     plan: anyhow::Result<Box<Plan<C::Options>>>,
     request: &Request,
-    deadline: &Deadline,
-) -> (Report, Option<Session>) {
+    question: Option<&Question>,
+    deadline: &'d Deadline,
+) -> (Report, Option<Session<'d>>) {
     let plan = match plan {
         Ok(plan) => plan,
         Err(error) => return (Report { misconfigured: true, ..Report::down(format!("{error:#}"), deadline) }, None),
     };
-    let chosen = match request {
-        Request::Garbage(what) => return (Report::down((*what).to_owned(), deadline), None),
-        Request::Http { port: Some(port), .. } => plan.instance(port),
-        Request::Http { port: None, .. } | Request::Silence => Ok(plan.endpoint.clone()),
-    };
-    let opened = chosen.and_then(|endpoint| Ok(Session::open(&endpoint, &plan.account, deadline)?));
-    let mut session = match opened {
-        Ok(session) => session,
+    let endpoint = match plan.chosen(request) {
+        Ok(endpoint) => endpoint,
         Err(error) => return (Report::down(format!("{error:#}"), deadline), None),
+    };
+    let Some(question) = question else {
+        return ask::<C>(&plan, &endpoint, deadline);
+    };
+    deadline.enter(Step::Share);
+    match question.wait() {
+        Ok(Turn::Shared(verdict, facts)) => (Report::of(verdict, facts, deadline).from("shared"), None),
+        Ok(Turn::Ours(flight)) => {
+            let (report, session) = ask::<C>(&plan, &endpoint, deadline);
+            flight.land(&report.verdict, &report.facts);
+            (report.from("asked"), session)
+        }
+        Err(why) => {
+            let (report, session) = ask::<C>(&plan, &endpoint, deadline);
+            (report.from(&why), session)
+        }
+    }
+}
+
+/// Asks the server and judges what it says.
+fn ask<'d, C: Check>(
+    plan: &Plan<C::Options>,
+    endpoint: &Endpoint,
+    deadline: &'d Deadline,
+) -> (Report, Option<Session<'d>>) {
+    let mut session = match Session::open(endpoint, &plan.account, deadline) {
+        Ok(session) => session,
+        Err(error) => return (Report::down(error.to_string(), deadline), None),
     };
     let report = match C::probe(&mut session, &plan.own) {
         Ok(facts) => {
-            Report::of(C::judge(&facts, &plan.own), serde_json::to_value(&facts).unwrap_or_default(), deadline)
+            let verdict = C::judge(&facts, &plan.own);
+            let wanted = plan.style.form == Form::Json || plan.sharing.is_some();
+            let facts = if wanted { serde_json::to_value(&facts).unwrap_or_default() } else { Value::Null };
+            Report::of(verdict, facts, deadline)
         }
         Err(error) => Report::down(format!("{error:#}"), deadline),
     };
     (report, Some(session))
 }
 
-/// The answer of a run whose budget is spent; the process ends after it.
-fn late_answer(deadline: &Deadline, outlet: &Outlet, style: &Style) -> impl FnOnce(Step) -> u8 + Send + 'static {
-    let (deadline, outlet, style) = (deadline.clone(), outlet.clone(), style.clone());
-    move |step| {
-        let reason = format!("no verdict within {} (while {step})", duration::show(deadline.budget()));
-        let report = Report::down(reason, &deadline);
-        // When the first thread was faster, it is still on its way out, and its status stands.
-        let _ = outlet.answer(&style.render(&report), report.exit_status());
-        outlet.status()
-    }
-}
-
 /// Answers, then leaves the client and the server in order: nothing unread that would turn our close into a reset, and a
 /// goodbye that keeps `Aborted_clients` where it is.
-fn finish(outlet: &Outlet, style: &Style, report: &Report, session: Option<Session>, deadline: &Deadline) -> ExitCode {
+fn finish(style: &Style, report: &Report, session: Option<Session<'_>>, deadline: &Deadline) -> u8 {
     deadline.enter(Step::Answer);
-    if outlet.answer(&style.render(report), report.exit_status()) {
+    if report::answer(&style.render(report), report.exit_status()) {
         let is_socket = report::half_close();
         drop(session);
         if is_socket && let Some(left) = deadline.left() {
             request::drain(left);
         }
     }
-    ExitCode::from(outlet.status())
+    alarm::status()
 }
 
 impl Report {
     fn of(verdict: Verdict, facts: Value, deadline: &Deadline) -> Report {
-        Report { verdict, misconfigured: false, head: false, facts, times: deadline.times() }
+        let (times, share) = (deadline.times(), "off".to_owned());
+        Report { verdict, misconfigured: false, head: false, facts, times, share }
     }
 
     fn down(reason: String, deadline: &Deadline) -> Report {
         Report::of(down(reason), Value::Null, deadline)
+    }
+
+    fn from(self, share: &str) -> Report {
+        Report { share: share.to_owned(), ..self }
     }
 }

@@ -131,7 +131,9 @@ fn read_trusted(path: &Path) -> Result<String> {
     ensure!(about.len() <= FILE_MAX, "it is larger than {} KiB", FILE_MAX / 1024);
     let mut bytes = Vec::with_capacity(usize::try_from(about.len())? + 1);
     file.take(FILE_MAX).read_to_end(&mut bytes).map_err(|error| io_words(&error))?;
-    String::from_utf8(bytes).ok().context("it is not UTF-8 text")
+    let text = String::from_utf8(bytes).ok().context("it is not UTF-8 text")?;
+    // Editors on other systems begin a file with a byte order mark.
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
 fn ensure_only_owner_writes(about: &fs::Metadata) -> Result<()> {
@@ -371,6 +373,8 @@ mod tests {
         let file = directory.file("my.cnf", "[client]\n\nport 3306\n");
         let message = format!("{:#}", read(&file, GROUPS).unwrap_err());
         assert!(message.ends_with("my.cnf:3: a blank in an option name: write `option=value`"), "{message}");
+        let marked = directory.file("marked.cnf", "\u{feff}[client]\nport=3306\n");
+        assert_eq!(keys(&read(&marked, GROUPS).unwrap()), ["port=3306"]);
         let file = directory.file("early.cnf", "port=3306\n");
         let message = format!("{:#}", read(&file, GROUPS).unwrap_err());
         assert!(message.ends_with("early.cnf:1: an option before the first [group]"), "{message}");

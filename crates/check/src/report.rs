@@ -1,16 +1,17 @@
 //! Verdict -> bytes, one function per form, and the one place that writes to stdout.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use oneshot::alarm;
 use rustix::io::{Errno, write};
 use serde_json::{Map, Value, json};
 
 use crate::deadline::Step;
 use crate::verdict::Verdict;
 
+/// The exit status of a check that found the server down, or nothing.
+pub const DOWN: u8 = 1;
 /// The exit status of a check that could not be made as configured.
 pub const MISCONFIGURED: u8 = 2;
 
@@ -28,13 +29,37 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// The form this run answers in.
+    #[must_use]
+    pub fn resolve(self) -> Form {
+        match self {
+            Format::Auto if rustix::termios::isatty(rustix::stdio::stdout()) => Form::Text,
+            Format::Auto | Format::Http => Form::Http,
+            Format::Text => Form::Text,
+            Format::Json => Form::Json,
+        }
+    }
+}
+
+/// The form a verdict is given in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A raw HTTP response.
+    Http,
+    /// One line.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
 /// How this run shows its verdict.
 #[derive(Debug, Clone)]
 pub struct Style {
     /// The name of the program.
     pub program: &'static str,
-    /// The form; `Auto` is resolved by [`Style::form`].
-    pub format: Format,
+    /// The form.
+    pub form: Form,
     /// Whether the text form says nothing when up.
     pub quiet: bool,
     /// Whether the reason replaces `OK` and `Service Unavailable` in the HTTP status line.
@@ -54,6 +79,8 @@ pub struct Report {
     pub facts: Value,
     /// How long each step took.
     pub times: Vec<(Step, Duration)>,
+    /// Where the answer is from: `off`, `asked`, `shared`, or why sharing was not possible.
+    pub share: String,
 }
 
 impl Report {
@@ -63,30 +90,20 @@ impl Report {
         match (self.misconfigured, self.verdict.is_up()) {
             (true, _) => MISCONFIGURED,
             (false, true) => 0,
-            (false, false) => 1,
+            (false, false) => DOWN,
         }
     }
 }
 
 impl Style {
-    /// The form this run answers in: never `Auto`.
-    #[must_use]
-    pub fn form(&self) -> Format {
-        match self.format {
-            Format::Auto if rustix::termios::isatty(rustix::stdio::stdout()) => Format::Text,
-            Format::Auto => Format::Http,
-            named => named,
-        }
-    }
-
     /// The bytes that go out, all of them.
     #[must_use]
     pub fn render(&self, report: &Report) -> String {
-        match self.form() {
-            Format::Text if self.quiet && report.verdict.is_up() => String::new(),
-            Format::Text => format!("{}: {}\n", self.program, report.verdict),
-            Format::Json => as_json(self.program, report),
-            Format::Http | Format::Auto => as_http(self.reason_phrase, report),
+        match self.form {
+            Form::Text if self.quiet && report.verdict.is_up() => String::new(),
+            Form::Text => format!("{}: {}\n", self.program, report.verdict),
+            Form::Json => as_json(self.program, report),
+            Form::Http => as_http(self.reason_phrase, report),
         }
     }
 }
@@ -119,6 +136,7 @@ fn as_json(program: &str, report: &Report) -> String {
         "misconfigured": report.misconfigured,
         "facts": report.facts,
         "times": times,
+        "share": report.share,
     });
     format!("{object}\n")
 }
@@ -127,38 +145,23 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Stdout, on which exactly one answer is given, whoever comes first. Clones are the same outlet.
-#[derive(Debug, Clone, Default)]
-pub struct Outlet(Arc<AtomicU8>);
-
-/// No answer yet; any other value is the exit status that went with it, plus one.
-const UNANSWERED: u8 = 0;
-
-impl Outlet {
-    /// Writes `bytes` in one write and notes the exit status that goes with them, unless an answer was given before; says whether this one was it.
-    ///
-    /// A client that went away is no error: the check was made, and nobody is left to tell.
-    #[must_use]
-    pub fn answer(&self, bytes: &str, status: u8) -> bool {
-        if self.0.compare_exchange(UNANSWERED, status + 1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            return false;
-        }
-        let mut rest = bytes.as_bytes();
-        while !rest.is_empty() {
-            match write(rustix::stdio::stdout(), rest) {
-                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-                Err(Errno::INTR) => {}
-                Err(_) => break,
-            }
-        }
-        true
+/// Writes `bytes` to stdout in one write, unless the timer answered before; says whether it did not.
+///
+/// A client that went away is no error: the check was made, and nobody is left to tell.
+#[must_use]
+pub fn answer(bytes: &str, status: u8) -> bool {
+    if !alarm::claim(status) {
+        return false;
     }
-
-    /// The exit status that goes with the answer given.
-    #[must_use]
-    pub fn status(&self) -> u8 {
-        self.0.load(Ordering::SeqCst).saturating_sub(1)
+    let mut rest = bytes.as_bytes();
+    while !rest.is_empty() {
+        match write(rustix::stdio::stdout(), rest) {
+            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(_) => break,
+        }
     }
+    true
 }
 
 /// Tells the client that nothing more comes; `false` when stdout is no socket.
@@ -172,7 +175,7 @@ pub fn half_close() -> bool {
 pub fn print_for_a_person(text: &str) -> bool {
     let is_socket = rustix::fs::fstat(rustix::stdio::stdout())
         .is_ok_and(|about| rustix::fs::FileType::from_raw_mode(about.st_mode) == rustix::fs::FileType::Socket);
-    !is_socket && Outlet::default().answer(text, 0)
+    !is_socket && answer(text, 0)
 }
 
 #[cfg(test)]
@@ -181,17 +184,24 @@ mod tests {
     use crate::verdict::{down, up};
 
     fn report(verdict: Verdict) -> Report {
-        Report { verdict, misconfigured: false, head: false, facts: Value::Null, times: Vec::new() }
+        Report {
+            verdict,
+            misconfigured: false,
+            head: false,
+            facts: Value::Null,
+            times: Vec::new(),
+            share: "off".into(),
+        }
     }
 
-    fn style(format: Format) -> Style {
-        Style { program: "mysqlchk-replication", format, quiet: false, reason_phrase: false }
+    fn style(form: Form) -> Style {
+        Style { program: "mysqlchk-replication", form, quiet: false, reason_phrase: false }
     }
 
     #[test]
     fn the_http_form_is_the_one_of_the_manual() {
         assert_eq!(
-            style(Format::Http).render(&report(down("lag is 42s, limit is 30s"))),
+            style(Form::Http).render(&report(down("lag is 42s, limit is 30s"))),
             "HTTP/1.1 503 Service Unavailable\r\n\
              Content-Type: text/plain; charset=utf-8\r\n\
              Content-Length: 31\r\n\
@@ -200,51 +210,41 @@ mod tests {
              \r\n\
              down: lag is 42s, limit is 30s\n"
         );
-        assert!(style(Format::Http).render(&report(up("x"))).starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(style(Form::Http).render(&report(up("x"))).starts_with("HTTP/1.1 200 OK\r\n"));
     }
 
     #[test]
     fn the_reason_can_stand_in_the_status_line() {
-        let style = Style { reason_phrase: true, ..style(Format::Http) };
+        let style = Style { reason_phrase: true, ..style(Form::Http) };
         assert!(style.render(&report(down("lag is NULL"))).starts_with("HTTP/1.1 503 lag is NULL\r\n"));
         assert!(style.render(&report(up("lag is 0s"))).starts_with("HTTP/1.1 200 lag is 0s\r\n"));
     }
 
     #[test]
     fn head_gets_the_length_but_no_body() {
-        let response = style(Format::Http).render(&Report { head: true, ..report(up("writable")) });
+        let response = style(Form::Http).render(&Report { head: true, ..report(up("writable")) });
         assert!(response.contains("Content-Length: 13\r\n") && response.ends_with("\r\n\r\n"), "{response}");
     }
 
     #[test]
     fn the_text_form_is_one_line_and_quiet_only_when_up() {
-        let loud = style(Format::Text);
+        let loud = style(Form::Text);
         assert_eq!(loud.render(&report(down("lag is NULL"))), "mysqlchk-replication: down: lag is NULL\n");
         let quiet = Style { quiet: true, ..loud };
         assert_eq!(quiet.render(&report(up("lag is 0s"))), "");
         assert_eq!(quiet.render(&report(down("lag is NULL"))), "mysqlchk-replication: down: lag is NULL\n");
-        assert_ne!(Style { format: Format::Http, ..quiet }.render(&report(up("lag is 0s"))), "");
+        assert_ne!(Style { form: Form::Http, ..quiet }.render(&report(up("lag is 0s"))), "");
     }
 
     #[test]
     fn the_json_form_carries_facts_and_times() {
         let times = vec![(Step::Login, Duration::from_millis(2))];
-        let text =
-            style(Format::Json).render(&Report { facts: json!({"read_only": null}), times, ..report(down("x")) });
+        let text = style(Form::Json).render(&Report { facts: json!({"read_only": null}), times, ..report(down("x")) });
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["verdict"], "down");
         assert_eq!(value["facts"]["read_only"], Value::Null);
         assert_eq!(value["times"]["login_us"], 2000);
         assert_eq!(text.lines().count(), 1);
-    }
-
-    #[test]
-    fn only_the_first_answer_is_given() {
-        let outlet = Outlet::default();
-        let other = outlet.clone();
-        assert!(outlet.answer("", 1));
-        assert!(!other.answer("never seen\n", 0));
-        assert_eq!(other.status(), 1);
     }
 
     #[test]

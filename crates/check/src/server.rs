@@ -99,17 +99,17 @@ impl Family {
 
 /// A connection that is logged in. Dropping it says goodbye to the server (`COM_QUIT`).
 #[derive(Debug)]
-pub struct Session {
+pub struct Session<'d> {
     conn: Conn,
-    deadline: Deadline,
+    deadline: &'d Deadline,
 }
 
-impl Session {
+impl<'d> Session<'d> {
     /// Connects and logs in.
     ///
     /// # Errors
     /// When nobody listens, or the login is refused.
-    pub fn open(endpoint: &Endpoint, account: &Account, deadline: &Deadline) -> Result<Session, ServerError> {
+    pub fn open(endpoint: &Endpoint, account: &Account, deadline: &'d Deadline) -> Result<Session<'d>, ServerError> {
         let options = OptsBuilder::new()
             .user(Some(account.user.as_str()))
             .pass(account.password.as_ref().map(Secret::reveal))
@@ -120,16 +120,16 @@ impl Session {
             .stmt_cache_size(0);
         let conn = match endpoint {
             Endpoint::Socket(path) => {
-                deadline.enter(Step::Login);
+                deadline.enter(Step::Connect);
                 Conn::new(options.socket(Some(path.as_str()))).map_err(|error| login_error(endpoint, &error))?
             }
             Endpoint::Tcp(host, port) => {
                 let addresses = resolve(host, *port, deadline)?;
-                deadline.enter(Step::Login);
+                deadline.enter(Step::Connect);
                 connect_to_any(endpoint, &options, &addresses)?
             }
         };
-        Ok(Session { conn, deadline: deadline.clone() })
+        Ok(Session { conn, deadline })
     }
 
     /// The family of the server.

@@ -1,9 +1,9 @@
 //! Is this node a usable member of the primary component?
 
+#![cfg_attr(not(test), no_main)]
+
 mod probe;
 mod rules;
-
-use std::process::ExitCode;
 
 use check::{Check, Session, Verdict, switch};
 use probe::Facts;
@@ -51,7 +51,7 @@ impl Check for Galera {
     type Options = Options;
     type Facts = Facts;
 
-    fn probe(session: &mut Session, _: &Options) -> anyhow::Result<Facts> {
+    fn probe(session: &mut Session<'_>, _: &Options) -> anyhow::Result<Facts> {
         probe::ask(session)
     }
 
@@ -60,6 +60,4 @@ impl Check for Galera {
     }
 }
 
-fn main() -> ExitCode {
-    check::run::<Galera>()
-}
+check::main!(Galera);

@@ -18,12 +18,14 @@ const MARIADB: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM information_sch
     UNION ALL SELECT 'wsrep_sst_donor_rejects_queries', @@global.wsrep_sst_donor_rejects_queries \
     UNION ALL SELECT 'read_only', @@global.read_only";
 /// XtraDB Cluster and Codership builds of `MySQL` 5.7 and later; a variable that a build lacks is a row that is not there.
+/// `wsrep_on` has session scope alone since 8.0, so the table of global variables does not hold it.
 const MYSQL: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME IN \
     ('wsrep_cluster_status', 'wsrep_connected', 'wsrep_ready', 'wsrep_local_state', 'wsrep_local_state_comment', \
     'wsrep_desync_count', 'wsrep_cluster_size', 'wsrep_local_recv_queue') \
     UNION ALL SELECT VARIABLE_NAME, VARIABLE_VALUE FROM performance_schema.global_variables WHERE VARIABLE_NAME IN \
-    ('wsrep_on', 'wsrep_provider', 'wsrep_reject_queries', 'wsrep_desync', 'wsrep_sst_method', \
-    'wsrep_sst_donor_rejects_queries', 'read_only', 'pxc_maint_mode')";
+    ('wsrep_provider', 'wsrep_reject_queries', 'wsrep_desync', 'wsrep_sst_method', \
+    'wsrep_sst_donor_rejects_queries', 'read_only', 'pxc_maint_mode') \
+    UNION ALL SELECT 'wsrep_on', @@wsrep_on";
 
 /// The server does not know a variable of the statement (`ER_UNKNOWN_SYSTEM_VARIABLE`): it is built without wsrep.
 const UNKNOWN_VARIABLE: u16 = 1193;
@@ -59,7 +61,7 @@ pub(crate) struct Facts {
 ///
 /// # Errors
 /// When the server refuses the statement. A server built without wsrep is no error: it has no facts.
-pub(crate) fn ask(session: &mut Session) -> anyhow::Result<Facts> {
+pub(crate) fn ask(session: &mut Session<'_>) -> anyhow::Result<Facts> {
     let statement = match session.family() {
         Family::MariaDb => MARIADB,
         Family::MySql(..) => MYSQL,

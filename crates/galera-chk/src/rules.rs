@@ -13,7 +13,7 @@ const SYNCED: u64 = 4;
 pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
     match refusal(facts, options) {
         Some(reason) => down(reason),
-        None => up(format!("{}, {} members", state(facts), number(facts.wsrep_cluster_size))),
+        None => up(format!("{}, {}", state(facts), members(facts.wsrep_cluster_size))),
     }
 }
 
@@ -102,6 +102,10 @@ fn transfer_blocks(facts: &Facts) -> bool {
 fn state(facts: &Facts) -> String {
     let name = facts.wsrep_local_state_comment.text().split(':').next().unwrap_or_default();
     format!("local state is {} ({name})", number(facts.wsrep_local_state))
+}
+
+fn members(size: Option<u64>) -> String {
+    if size == Some(1) { "1 member".into() } else { format!("{} members", number(size)) }
 }
 
 fn number(value: Option<u64>) -> String {
@@ -272,6 +276,7 @@ mod tests {
                 UP,
             ),
             (synced(), options(), UP),
+            (Facts { wsrep_cluster_size: Some(1), ..synced() }, options(), "up: local state is 4 (Synced), 1 member"),
         ];
         for (facts, options, verdict) in rows {
             assert_eq!(judge(&facts, &options).to_string(), verdict, "{facts:?} {options:?}");

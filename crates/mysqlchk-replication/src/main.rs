@@ -1,9 +1,10 @@
 //! Is this server replicating from its source, and how far behind is it?
 
+#![cfg_attr(not(test), no_main)]
+
 mod probe;
 mod rules;
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use check::{Check, Session, Verdict, duration, switch};
@@ -43,7 +44,7 @@ impl Check for Replication {
     type Options = Options;
     type Facts = Facts;
 
-    fn probe(session: &mut Session, _: &Options) -> anyhow::Result<Facts> {
+    fn probe(session: &mut Session<'_>, _: &Options) -> anyhow::Result<Facts> {
         probe::ask(session)
     }
 
@@ -52,6 +53,4 @@ impl Check for Replication {
     }
 }
 
-fn main() -> ExitCode {
-    check::run::<Replication>()
-}
+check::main!(Replication);

@@ -60,7 +60,7 @@ fn seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::O
 ///
 /// # Errors
 /// When the server refuses the statement; a missing privilege is named with its grant.
-pub(crate) fn ask(session: &mut Session) -> Result<Facts> {
+pub(crate) fn ask(session: &mut Session<'_>) -> Result<Facts> {
     let family = session.family();
     let (first, second) = match family {
         Family::MariaDb => (ALL_SLAVES, SLAVE),

@@ -26,14 +26,18 @@ pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
             IfNotReplica::Down => down("no replication is configured"),
         };
     }
-    if let Some(absent) =
-        options.channel.iter().find(|name| !facts.channels.iter().any(|channel| channel.name == **name))
-    {
+    // Servers compare the names of channels without regard to case.
+    let is = |channel: &Channel, name: &str| channel.name.eq_ignore_ascii_case(name);
+    if let Some(absent) = options.channel.iter().find(|name| !facts.channels.iter().any(|channel| is(channel, name))) {
         return down(format!("channel `{absent}` is not configured"));
     }
-    let asked_for =
-        facts.channels.iter().filter(|channel| options.channel.is_empty() || options.channel.contains(&channel.name));
-    let worst = asked_for.map(|channel| (find(channel, options), channel)).max_by_key(|(finding, _)| *finding);
+    let asked = |channel: &&Channel| options.channel.is_empty() || options.channel.iter().any(|name| is(channel, name));
+    let worst = facts
+        .channels
+        .iter()
+        .filter(asked)
+        .map(|channel| (find(channel, options), channel))
+        .max_by_key(|(finding, _)| *finding);
     match worst {
         Some((finding, channel)) => verdict(finding, channel, options, facts.channels.len() > 1),
         None => down("no channel was judged"),
@@ -130,6 +134,7 @@ mod tests {
             (vec![], options(), "down: no replication is configured"),
             (vec![], Options { if_not_replica: IfNotReplica::Up, ..options() }, "up: no replication is configured"),
             (vec![named("a", good())], asked(&["a", "b"]), "down: channel `b` is not configured"),
+            (vec![named("a", good())], asked(&["A"]), "up: channel `a`: lag is 0s, limit is 30s"),
             (vec![channel("No", "Yes", None)], options(), "down: receiver is `No`, not `Yes`"),
             (vec![connecting()], options(), "down: receiver is `Connecting`, not `Yes` (error 2003)"),
             (vec![channel("Preparing", "Yes", None)], allowing(), "down: receiver is `Preparing`, not `Yes`"),

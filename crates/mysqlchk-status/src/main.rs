@@ -1,9 +1,9 @@
 //! Does this server answer queries, and may it take the traffic it is meant for?
 
+#![cfg_attr(not(test), no_main)]
+
 mod probe;
 mod rules;
-
-use std::process::ExitCode;
 
 use check::{Check, Session, Verdict, switch};
 use probe::Facts;
@@ -38,7 +38,7 @@ impl Check for Status {
         }
     }
 
-    fn probe(session: &mut Session, _: &Options) -> anyhow::Result<Facts> {
+    fn probe(session: &mut Session<'_>, _: &Options) -> anyhow::Result<Facts> {
         probe::ask(session)
     }
 
@@ -47,6 +47,4 @@ impl Check for Status {
     }
 }
 
-fn main() -> ExitCode {
-    check::run::<Status>()
-}
+check::main!(Status);

@@ -40,7 +40,7 @@ pub(crate) struct Facts {
 ///
 /// # Errors
 /// When the server refuses both, or answers without a row.
-pub(crate) fn ask(session: &mut Session) -> anyhow::Result<Facts> {
+pub(crate) fn ask(session: &mut Session<'_>) -> anyhow::Result<Facts> {
     let statement = match session.family() {
         Family::MariaDb => MARIADB,
         Family::MySql(major, minor, patch) if (major, minor, patch) >= (5, 7, 8) => MYSQL,

@@ -1,0 +1,187 @@
+//! Single flight: checks that ask the same question at the same time share one answer.
+//!
+//! Several load balancers ask the same thing within milliseconds, and a server that hangs collects a connection for each.
+//! With `--share` the first asks and the others wait for its answer, each within its own deadline. The state is one small
+//! file per question in a directory of the checks' user; its lock is the flight. Whoever holds the lock asks; whoever
+//! gets it finds a fresh answer, or asks itself. The kernel frees the lock when its holder dies, however it dies.
+//!
+//! Whatever is wrong with directory or file, the check is made as if the option were absent.
+
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use oneshot::alarm;
+use oneshot::record::{self, Stamp};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use serde_json::Value;
+
+use crate::verdict::{Verdict, down, up};
+
+/// Where and for how long answers are shared.
+#[derive(Debug, Clone)]
+pub struct Sharing {
+    /// How old an answer may be.
+    pub limit: Duration,
+    /// The directory of the state.
+    pub directory: PathBuf,
+}
+
+/// One question and the file its answers are shared in.
+#[derive(Debug)]
+pub struct Question {
+    /// Everything that makes an answer another one: program, server, account, options. Never a password.
+    key: String,
+    path: PathBuf,
+    limit: Duration,
+    directory: PathBuf,
+}
+
+/// What came of waiting for one's turn.
+#[derive(Debug)]
+pub enum Turn {
+    /// Another check asked while we waited, or a moment ago.
+    Shared(Verdict, Value),
+    /// Nobody knows: we ask, and tell the others.
+    Ours(Flight),
+}
+
+/// The right to ask, and the duty to tell.
+#[derive(Debug)]
+pub struct Flight {
+    key: String,
+    file: BorrowedFd<'static>,
+    asked: Stamp,
+}
+
+impl Question {
+    /// The question that `key` describes.
+    #[must_use]
+    pub fn new(sharing: &Sharing, program: &str, key: String) -> Question {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let path = sharing.directory.join(format!("{program}-{:016x}", hasher.finish()));
+        Question { key, path, limit: sharing.limit, directory: sharing.directory.clone() }
+    }
+
+    /// What an answer looks like in the file.
+    #[must_use]
+    pub fn as_record(&self, verdict: &Verdict, facts: &Value) -> String {
+        as_record(&self.key, verdict, facts)
+    }
+
+    /// Waits until it is our turn: whoever asks this question now has the file locked. The deadline ends the wait.
+    ///
+    /// # Errors
+    /// When the state cannot be used. The words say why.
+    pub fn wait(&self) -> Result<Turn, String> {
+        ensure_trusted(&self.directory)?;
+        let file = open(&self.path)?;
+        flock(&file, FlockOperation::LockExclusive).map_err(|error| cannot("lock", &self.path, &error.into()))?;
+        let now = Stamp::now();
+        let fresh = record::read(file.as_fd()).filter(|(stamp, _)| stamp.is_fresh(now, self.limit));
+        if let Some((verdict, facts)) = fresh.and_then(|(_, text)| self.read_record(&text)) {
+            return Ok(Turn::Shared(verdict, facts));
+        }
+        Ok(Turn::Ours(Flight { key: self.key.clone(), file: alarm::also_record(file.into()), asked: now }))
+    }
+
+    fn read_record(&self, text: &[u8]) -> Option<(Verdict, Value)> {
+        let rest = std::str::from_utf8(text).ok()?.strip_prefix(self.key.as_str())?.strip_prefix('\n')?;
+        let (verdict, facts) = rest.split_once('\n')?;
+        let verdict = match verdict.split_once(": ")? {
+            ("up", reason) => up(reason),
+            ("down", reason) => down(reason),
+            _ => return None,
+        };
+        Some((verdict, serde_json::from_str(facts).ok()?))
+    }
+}
+
+impl Flight {
+    /// Tells the answer to those who wait and to those who come within the limit. It is as old as the question.
+    pub fn land(self, verdict: &Verdict, facts: &Value) {
+        record::write(self.file, self.asked, as_record(&self.key, verdict, facts).as_bytes());
+        // From here on somebody else may hold the lock, so the timer must not write.
+        alarm::record_no_more();
+        let _ = flock(self.file, FlockOperation::Unlock);
+    }
+}
+
+fn as_record(key: &str, verdict: &Verdict, facts: &Value) -> String {
+    format!("{key}\n{verdict}\n{facts}")
+}
+
+/// A directory that nobody but its owner may write, and that is ours or root's.
+fn ensure_trusted(directory: &Path) -> Result<(), String> {
+    let about = fs::symlink_metadata(directory).map_err(|error| cannot("use", directory, &error))?;
+    let own = rustix::process::geteuid().as_raw();
+    if !about.is_dir() {
+        return Err(format!("{} is no directory", directory.display()));
+    }
+    if about.uid() != own && about.uid() != 0 {
+        return Err(format!("{} belongs to uid {}, not {own}", directory.display(), about.uid()));
+    }
+    if about.mode() & 0o022 != 0 {
+        return Err(format!("others may write {}", directory.display()));
+    }
+    Ok(())
+}
+
+/// The file, made where it is missing; nothing that somebody else put there.
+fn open(path: &Path) -> Result<File, String> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let opened =
+        File::options().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path);
+    let file = opened.map_err(|error| cannot("open", path, &error))?;
+    let about = file.metadata().map_err(|error| cannot("open", path, &error))?;
+    let own = rustix::process::geteuid().as_raw();
+    if !about.is_file() || about.uid() != own || about.nlink() != 1 || about.mode() & 0o077 != 0 {
+        return Err(format!("{} is not a file of our own", path.display()));
+    }
+    Ok(file)
+}
+
+fn cannot(verb: &str, path: &Path, error: &io::Error) -> String {
+    format!("cannot {verb} {}: {}", path.display(), error.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(key: &str) -> Question {
+        let sharing = Sharing { limit: Duration::from_millis(500), directory: "/nowhere".into() };
+        Question::new(&sharing, "mysqlchk-status", key.to_owned())
+    }
+
+    #[test]
+    fn an_answer_is_found_by_its_own_question_only() {
+        let asked = question("a");
+        let facts = serde_json::json!({"read_only": "0"});
+        let text = asked.as_record(&down("read_only is ON, not OFF"), &facts);
+        let found = asked.read_record(text.as_bytes()).unwrap();
+        assert_eq!(found, (down("read_only is ON, not OFF"), facts));
+        assert!(question("b").read_record(text.as_bytes()).is_none());
+        assert!(question("a2").read_record(text.as_bytes()).is_none());
+        assert_ne!(question("a").path, question("b").path);
+    }
+
+    #[test]
+    fn what_is_no_record_is_no_answer() {
+        for text in ["", "a", "a\n", "a\nup: x", "a\nmaybe: x\nnull", "a\nup: x\n{", "a\nup\nnull"] {
+            assert!(question("a").read_record(text.as_bytes()).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_is_not_trusted() {
+        assert_eq!(ensure_trusted(Path::new("/tmp")).unwrap_err(), "others may write /tmp");
+        assert!(ensure_trusted(Path::new("/nowhere")).unwrap_err().starts_with("cannot use /nowhere: "));
+        assert_eq!(ensure_trusted(Path::new("/dev/null")).unwrap_err(), "/dev/null is no directory");
+    }
+}
