@@ -1,14 +1,18 @@
 # The targets a person uses: build, demo, test, check, install. `make help` says what each does.
 
 PREFIX     ?= /usr/local
-SYSCONFDIR ?= /etc
 DESTDIR    ?=
+DOC         = $(DESTDIR)$(PREFIX)/share/doc/mysqlchk
 CARGO      ?= cargo
 
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
+# Static and at a fixed address: a fifth less CPU per check than a dynamic binary (docs/cost.md). The target is named so
+# that the flags do not reach what runs while building.
+TARGET     := $(shell rustc -vV | sed -n 's/^host: //p')
+FAST_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 # Where the build leaves the binaries, and where the tests and the demo look for them.
-MYSQLCHK_BIN := $(CARGO_TARGET_DIR)/release
+MYSQLCHK_BIN := $(CARGO_TARGET_DIR)/$(TARGET)/release
 export MYSQLCHK_BIN
 
 PROGRAMS := mysqlchk-status mysqlchk-replication galera-chk
@@ -21,7 +25,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1	/p' $(MAKEFILE_LIST)
 
 build: ## the three binaries, as they are installed
-	$(CARGO) build --release --locked
+	RUSTFLAGS="$(FAST_FLAGS)" $(CARGO) build --release --locked --target $(TARGET)
 
 check: man ## formatting, lints, unit tests and the rules of the house; no server
 	$(CARGO) fmt --all --check
@@ -44,26 +48,27 @@ man: ## the manual pages, checked
 $(BINARIES): ; $(MAKE) build
 
 install: $(BINARIES) ## binaries, services, manual pages and an example option file; honours DESTDIR and PREFIX
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/doc/mysqlchk/haproxy
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8 $(DOC)/docs $(DOC)/haproxy
 	install -m 0755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin
 	install -m 0644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
-	install -m 0644 README.md CHANGELOG.md docs/*.md docs/my.cnf $(DESTDIR)$(PREFIX)/share/doc/mysqlchk
-	install -m 0644 haproxy/*.cfg $(DESTDIR)$(PREFIX)/share/doc/mysqlchk/haproxy
-	install -d $(DESTDIR)$(SYSCONFDIR)/xinetd.d
-	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/mysqlchk
-	install -m 0644 xinetd.d/busy.http $(DESTDIR)$(SYSCONFDIR)/mysqlchk/busy.http
+	install -m 0644 README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-MIT LICENSE-APACHE $(DOC)
+	install -m 0644 docs/*.md docs/my.cnf $(DOC)/docs
+	install -m 0644 haproxy/*.cfg $(DOC)/haproxy
+	install -d $(DESTDIR)/etc/xinetd.d
+	install -d -m 0755 $(DESTDIR)/etc/mysqlchk
+	install -m 0644 xinetd.d/busy.http $(DESTDIR)/etc/mysqlchk/busy.http
 	@# The user of the checks. A package makes it itself: with DESTDIR nothing outside of it is touched.
 	test -n "$(DESTDIR)" || getent passwd mysqlchk >/dev/null || \
 		useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin mysqlchk
 	@# What an operator has edited stays; ours is put beside it as FILE.new, which xinetd does not read.
 	@for service in mysqlchk galera-chk; do \
-		file=$(DESTDIR)$(SYSCONFDIR)/xinetd.d/$$service; \
-		sed -e 's|/usr/local/bin|$(PREFIX)/bin|' -e 's|/etc/mysqlchk|$(SYSCONFDIR)/mysqlchk|' xinetd.d/$$service > $$file.new || exit 1; \
+		file=$(DESTDIR)/etc/xinetd.d/$$service; \
+		sed -e 's|/usr/local/bin|$(PREFIX)/bin|' xinetd.d/$$service > $$file.new || exit 1; \
 		chmod 0644 $$file.new; \
 		if test ! -e $$file || cmp -s $$file $$file.new; then mv $$file.new $$file; else echo "kept $$file, see $$file.new"; fi; \
 	done
-	test -e $(DESTDIR)$(SYSCONFDIR)/mysqlchk/my.cnf || install -m 0640 docs/my.cnf $(DESTDIR)$(SYSCONFDIR)/mysqlchk/my.cnf
-	test -n "$(DESTDIR)" || chgrp mysqlchk $(SYSCONFDIR)/mysqlchk/my.cnf
+	test -e $(DESTDIR)/etc/mysqlchk/my.cnf || install -m 0640 docs/my.cnf $(DESTDIR)/etc/mysqlchk/my.cnf
+	test -n "$(DESTDIR)" || chgrp mysqlchk /etc/mysqlchk/my.cnf
 
 deps: ## what demo and test need from Debian; installs it as root, names it otherwise
 	@tests/deps
