@@ -60,6 +60,10 @@ install: $(BINARIES) ## binaries, services, manual pages and an example option f
 	@# The user of the checks. A package makes it itself: with DESTDIR nothing outside of it is touched.
 	test -n "$(DESTDIR)" || getent passwd mysqlchk >/dev/null || \
 		useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin mysqlchk
+	@# The directory of --share, for now and for each boot. A package's own tools make it where it is installed.
+	install -d $(DESTDIR)/usr/lib/tmpfiles.d
+	install -m 0644 xinetd.d/tmpfiles.conf $(DESTDIR)/usr/lib/tmpfiles.d/mysqlchk.conf
+	test -n "$(DESTDIR)" || install -d -m 0700 -o mysqlchk -g mysqlchk /run/mysqlchk
 	@# What an operator has edited stays; ours is put beside it as FILE.new, which xinetd does not read.
 	@for service in mysqlchk galera-chk; do \
 		file=$(DESTDIR)/etc/xinetd.d/$$service; \

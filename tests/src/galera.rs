@@ -116,10 +116,11 @@ impl Cluster {
         for (number, node) in self.nodes.iter().enumerate() {
             node.until_answers();
             self.rejoin(number);
-            node.sql(
-                "SET GLOBAL wsrep_reject_queries=NONE; SET GLOBAL read_only=OFF; SET GLOBAL wsrep_sst_method=rsync",
-            );
-            wait::until_ok("wsrep_desync is set to OFF", BOUND, || node.try_sql("SET GLOBAL wsrep_desync=OFF"));
+            for setting in ["reject_queries=NONE", "sst_method=rsync", "desync=OFF"] {
+                let set = format!("SET GLOBAL wsrep_{setting}");
+                wait::until_ok(&set, BOUND, || node.try_sql(&set));
+            }
+            wait::until_ok("the node takes writes", BOUND, || node.try_sql("SET GLOBAL read_only=OFF"));
         }
         self.until_written();
         self.until_synced();
@@ -171,7 +172,8 @@ impl Cluster {
     /// Lets a node back into the group, and does not wait.
     #[track_caller]
     pub fn rejoin(&self, number: usize) {
-        self.nodes[number].sql("SET GLOBAL wsrep_provider_options='gmcast.isolate=0'");
+        let set = "SET GLOBAL wsrep_provider_options='gmcast.isolate=0'";
+        wait::until_ok(set, BOUND, || self.nodes[number].try_sql(set));
     }
 
     /// Makes `donor` give all its data to `joiner`, which begins anew, and holds both there: the donor is in
