@@ -1,0 +1,151 @@
+//! What a check costs, in exact counts that no busy machine changes: system calls, instructions, connections, waits.
+//!
+//! The bounds are what was counted when they were last set, with a tenth of slack. A change that needs more says why and
+//! raises them; `make bench` tells what it means in time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lab::check::{Check, binary};
+use lab::daemon::program;
+use lab::mariadb::{PASSWORD, Server};
+use lab::scratch::Scratch;
+
+/// Per check, counted with a static build on `MariaDB` 10.11 over its socket.
+struct Recorded {
+    program: &'static str,
+    system_calls: usize,
+    instructions: u64,
+}
+
+const RECORDED: [Recorded; 3] = [
+    Recorded { program: "mysqlchk-status", system_calls: 46, instructions: 420_000 },
+    Recorded { program: "mysqlchk-replication", system_calls: 46, instructions: 591_000 },
+    Recorded { program: "galera-chk", system_calls: 46, instructions: 520_000 },
+];
+
+/// The issue of a check's cost sets this one: a program that needs more does too much.
+const SYSTEM_CALLS_MAX: usize = 60;
+
+struct Lab {
+    server: Server,
+    scratch: Scratch,
+    option_file: PathBuf,
+}
+
+impl Lab {
+    fn start() -> Lab {
+        let (source, server) = (Server::start(), Server::start());
+        // A replica, so that there is a row to read. The source may go: the row stays.
+        let _link = server.follow(&source);
+        let scratch = Scratch::new("cost");
+        let socket = server.socket().display().to_string();
+        let text = format!("[client]\nsocket={socket}\nuser=mysqlchk_tcp\npassword={PASSWORD}\n");
+        let option_file = scratch.file("my.cnf", text);
+        Lab { server, scratch, option_file }
+    }
+
+    /// Runs a check under a tool; the tool's own output goes to a file.
+    fn under(&self, tool: &str, arguments: &[String], check: &str, output: &Path) -> String {
+        let outcome = Check::program(&program(tool))
+            .args(arguments)
+            .arg(binary(check))
+            // Long enough for a tool that makes everything fifty times slower.
+            .args([format!("--defaults-file={}", self.option_file.display()), "--timeout=20s".into()])
+            .run();
+        assert_eq!(outcome.stdout.matches("HTTP/1.1 ").count(), 1, "{outcome:?}");
+        fs::read_to_string(output).unwrap_or_else(|_| outcome.stderr.clone())
+    }
+
+    /// The system calls of a check, one a line.
+    fn system_calls(&self, check: &str) -> Vec<String> {
+        let output = self.scratch.join("strace");
+        let _ = fs::remove_file(&output);
+        let arguments = ["-f", "-qq", "-o"].map(str::to_owned).into_iter().chain([output.display().to_string()]);
+        let trace = self.under("strace", &arguments.collect::<Vec<_>>(), check, &output);
+        let lines =
+            trace.lines().map(|line| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').to_owned());
+        lines.filter(|line| line.contains('(')).collect()
+    }
+}
+
+#[test]
+fn a_check_makes_no_more_system_calls_than_recorded() {
+    let lab = Lab::start();
+    for Recorded { program, system_calls, .. } in RECORDED {
+        let calls = lab.system_calls(program);
+        println!("{program}: {} system calls", calls.len());
+        assert!(calls.len() <= (system_calls * 11 / 10).min(SYSTEM_CALLS_MAX), "{program}: {calls:#?}");
+    }
+}
+
+#[test]
+fn a_check_executes_no_more_instructions_than_recorded() {
+    let lab = Lab::start();
+    for Recorded { program, instructions, .. } in RECORDED {
+        let nowhere = lab.scratch.join("no-such-file");
+        let arguments = ["--tool=callgrind", "--callgrind-out-file=/dev/null"].map(str::to_owned);
+        let said = lab.under("valgrind", &arguments, program, &nowhere);
+        let collected = said.lines().find_map(|line| line.split_once("Collected :")).expect("callgrind's count").1;
+        let count: u64 = collected.trim().parse().unwrap();
+        println!("{program}: {count} instructions");
+        assert!(count <= instructions + instructions / 10, "{program}: {count}");
+    }
+}
+
+#[test]
+fn a_check_connects_once_asks_once_and_waits_three_times() {
+    let lab = Lab::start();
+    for Recorded { program, .. } in RECORDED {
+        let before = lab.server.watch_queries();
+        let calls = lab.system_calls(program);
+        let count = |name: &str| calls.iter().filter(|call| call.starts_with(&format!("{name}("))).count();
+        assert_eq!((count("connect"), count("recvfrom")), (1, 3), "{program}: {calls:#?}");
+        let sessions = before.until_sessions("mysqlchk_tcp@localhost", 1);
+        let commands: Vec<&str> = sessions[0].iter().map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(commands, ["Connect", "Query", "Quit"], "{sessions:?}");
+    }
+}
+
+#[test]
+fn a_check_opens_no_file_but_the_option_file_and_starts_no_thread() {
+    let lab = Lab::start();
+    let option_file = lab.option_file.display().to_string();
+    for Recorded { program, .. } in RECORDED {
+        let calls = lab.system_calls(program);
+        let opened: Vec<_> = calls.iter().filter(|call| call.starts_with("open")).collect();
+        assert!(opened.len() == 1 && opened[0].contains(&option_file), "{program}: {opened:#?}");
+        // Glibc asks for the path of a static program, and reads nothing there.
+        let proc =
+            calls.iter().filter(|call| call.contains("/proc") && !call.starts_with("readlink(\"/proc/self/exe\""));
+        assert_eq!(proc.collect::<Vec<_>>(), Vec::<&String>::new(), "{program}");
+        let not_ours =
+            |call: &&String| ["clone", "fork", "vfork", "sched_getaffinity"].iter().any(|name| call.starts_with(name));
+        assert_eq!(calls.iter().filter(not_ours).collect::<Vec<_>>(), Vec::<&String>::new(), "{program}");
+        // A second arena of the allocator begins with 64 MiB or more of address space.
+        let arena = |call: &&String| {
+            let size = call.strip_prefix("mmap(NULL, ").and_then(|rest| rest.split(',').next()?.parse::<u64>().ok());
+            size.is_some_and(|size| size >= 64 * 1024 * 1024)
+        };
+        assert_eq!(calls.iter().filter(arena).collect::<Vec<_>>(), Vec::<&String>::new(), "{program}");
+    }
+}
+
+#[test]
+fn a_thousand_checks_leave_the_counters_of_aborted_connections_alone() {
+    let lab = Lab::start();
+    let counters = || ["Aborted_clients", "Aborted_connects"].map(|name| lab.server.counter(name));
+    let before = counters();
+    let option_file = format!("--defaults-file={}", lab.option_file.display());
+    let batch = |program: &str| {
+        for _ in 0..84 {
+            assert_ne!(Check::new(program).args([&option_file]).run().code, Some(2));
+        }
+    };
+    std::thread::scope(|scope| {
+        for Recorded { program, .. } in RECORDED.iter().cycle().take(12) {
+            scope.spawn(|| batch(program));
+        }
+    });
+    assert_eq!(counters(), before);
+}
