@@ -20,6 +20,7 @@ BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%)
 
 .PHONY: help build check test demo man install deps
 .DEFAULT_GOAL := build
+.NOTPARALLEL:
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1	/p' $(MAKEFILE_LIST)
