@@ -9,9 +9,12 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use oneshot::alarm::{self, LateAnswer};
+use oneshot::alarm::{self, Answer, Answers};
 
 use crate::duration;
+
+/// The reason when the driver panics on what a server sends, or wants more memory than there is.
+pub const GAVE_UP: &str = "the driver gave up on what the server sent";
 
 /// What a run does, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,17 +84,18 @@ impl Deadline {
         Deadline { started, budget, entered: Default::default() }
     }
 
-    /// Sets the timer: when the budget has run out, the process answers with what `late` made of the reason, leaves
-    /// word for those who wait, and ends with `status`.
+    /// Sets the timer: when the budget has run out, or the process is aborted, it answers with what `answer` made of the
+    /// reason, leaves word for those who wait, and ends with `status`.
     ///
     /// # Errors
     /// When the budget has run out already, or the system refuses the timer. The words are a reason.
-    pub fn arm(&self, status: u8, late: impl Fn(&str) -> LateAnswer) -> Result<(), String> {
+    pub fn arm(&self, status: u8, answer: impl Fn(&str) -> Answer) -> Result<(), String> {
         let reason = |step| format!("no verdict within {} (while {step})", duration::show(self.budget));
         let Some(left) = self.left() else {
             return Err(reason(Step::Request));
         };
-        let answers = Step::ALL.into_iter().map(|step| late(&reason(step))).collect();
+        let late = Step::ALL.into_iter().map(|step| answer(&reason(step))).collect();
+        let answers = Answers { late, aborted: answer(GAVE_UP) };
         alarm::arm(left, answers, status).map_err(|error: io::Error| format!("cannot set a timer: {}", error.kind()))
     }
 
@@ -134,7 +138,7 @@ mod tests {
         let now = Instant::now();
         assert!(Deadline::new(now, Duration::from_secs(60)).left().is_some());
         assert_eq!(Deadline::new(now, Duration::ZERO).left(), None);
-        let late = |_: &str| LateAnswer { response: String::new(), record: String::new() };
+        let late = |_: &str| Answer { response: String::new(), record: String::new() };
         let refused = Deadline::new(now, Duration::ZERO).arm(1, late).unwrap_err();
         assert_eq!(refused, "no verdict within 0s (while reading the request)");
     }

@@ -24,7 +24,7 @@ use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
-use oneshot::alarm::{self, LateAnswer};
+use oneshot::alarm::{self, Answer};
 use serde_json::Value;
 
 /// The entry point of a check: `check::main!(MyCheck);`
@@ -44,7 +44,7 @@ pub use variable::Variable;
 pub use verdict::{Verdict, down, up};
 
 use args::{Asked, Plan};
-use deadline::{Deadline, Step};
+use deadline::{Deadline, GAVE_UP, Step};
 use report::{Form, Report, Style};
 use request::Request;
 use server::Endpoint;
@@ -105,18 +105,17 @@ pub fn run<C: Check>() -> u8 {
         Ok((plan, Ok(endpoint))) => plan.question(&endpoint),
         _ => None,
     };
-    let late = |reason: &str| {
+    let in_our_place = |reason: &str| {
         let report = Report { head, ..Report::down(reason.to_owned(), &deadline) };
         let record = question.as_ref().map(|question| question.as_record(&report.verdict, &report.facts));
-        LateAnswer { response: style.render(&report), record: record.unwrap_or_default() }
+        Answer { response: style.render(&report), record: record.unwrap_or_default() }
     };
-    if let Err(reason) = deadline.arm(report::DOWN, late) {
+    if let Err(reason) = deadline.arm(report::DOWN, in_our_place) {
         return finish(&style, &Report { head, ..Report::down(reason, &deadline) }, None, &deadline);
     }
     // Whatever panics in here is dropped half-way, and nothing of it is used afterwards.
     let checked = panic::catch_unwind(AssertUnwindSafe(|| check::<C>(plan, &request, question.as_ref(), &deadline)));
-    let (report, session) = checked
-        .unwrap_or_else(|_| (Report::down("the driver gave up on what the server sent".into(), &deadline), None));
+    let (report, session) = checked.unwrap_or_else(|_| (Report::down(GAVE_UP.to_owned(), &deadline), None));
     finish(&style, &Report { head, ..report }, session, &deadline)
 }
 

@@ -1,6 +1,6 @@
-//! A timer that answers in place of a program that hangs, and makes sure that there is one answer.
+//! Answers in place of a program that hangs or is aborted, and makes sure that there is one answer.
 //!
-//! What it will say is rendered beforehand; the signal handler only writes it and ends the process. It uses nothing but
+//! What will be said is rendered beforehand; the signal handlers only write it and end the process. It uses nothing but
 //! atomics and system calls that signal-safety(7) lists.
 
 #![expect(
@@ -18,34 +18,45 @@ use libc::{c_int, c_void};
 
 use crate::record;
 
-/// What is said when the time is over: one text for each thing the program can be doing.
+/// What is said in place of the program.
 #[derive(Debug)]
-pub struct LateAnswer {
+pub struct Answer {
     /// Written to stdout.
     pub response: String,
     /// Put into the file of [`also_record`], if there is one.
     pub record: String,
 }
 
+/// All that can have to be said in place of the program.
+#[derive(Debug)]
+pub struct Answers {
+    /// When the time is over: one for each thing the program can be doing, see [`doing`].
+    pub late: Vec<Answer>,
+    /// When the program is aborted, which is what std does when there is no memory left.
+    pub aborted: Answer,
+}
+
 /// No answer yet; any other value is the exit status that went with it, plus one.
 const UNANSWERED: u8 = 0;
 
 static ANSWERED: AtomicU8 = AtomicU8::new(UNANSWERED);
-static ANSWERS: AtomicPtr<Vec<LateAnswer>> = AtomicPtr::new(ptr::null_mut());
+static ANSWERS: AtomicPtr<Answers> = AtomicPtr::new(ptr::null_mut());
 static DOING: AtomicUsize = AtomicUsize::new(0);
 static DOING_ONCE_CONNECTED: AtomicUsize = AtomicUsize::new(0);
 static RECORD: AtomicI32 = AtomicI32::new(-1);
 static LATE_STATUS: AtomicU8 = AtomicU8::new(1);
 
-/// After `left`, writes one of `answers` to stdout and ends the process with `status`, unless it was answered before.
+/// After `left`, or when the program is aborted, writes one of `answers` to stdout and ends the process with `status`,
+/// unless it was answered before.
 ///
 /// # Errors
-/// When the system refuses the handler or the timer.
-pub fn arm(left: Duration, answers: Vec<LateAnswer>, status: u8) -> io::Result<()> {
+/// When the system refuses the handlers or the timer.
+pub fn arm(left: Duration, answers: Answers, status: u8) -> io::Result<()> {
     LATE_STATUS.store(status, Ordering::Relaxed);
     // Never freed: the handler may read it until the process ends.
     ANSWERS.store(Box::into_raw(Box::new(answers)), Ordering::Release);
-    install(libc::SIGALRM, expired as *const () as libc::sighandler_t)?;
+    install(libc::SIGALRM, end as *const () as libc::sighandler_t)?;
+    install(libc::SIGABRT, end as *const () as libc::sighandler_t)?;
     unblock_alarm()?;
     let microseconds = left.subsec_micros().max(u32::from(left.as_secs() == 0)).into();
     let seconds = left.as_secs().try_into().unwrap_or(libc::time_t::MAX);
@@ -102,14 +113,18 @@ pub(crate) fn ignore_broken_pipes() {
 }
 
 /// The handler. The process ends in it, whatever happens.
-extern "C" fn expired(_signal: c_int) {
+extern "C" fn end(signal: c_int) {
     let late = LATE_STATUS.load(Ordering::Relaxed);
     // When the program was faster, it hangs on its way out, and its own answer and status stand.
     if claim(late) {
         let doing = if is_connected() { &DOING_ONCE_CONNECTED } else { &DOING };
         // SAFETY: null, or the box that `arm` leaked before it installed this handler; nobody writes to it.
         let answers = unsafe { ANSWERS.load(Ordering::Acquire).as_ref() };
-        if let Some(answer) = answers.and_then(|answers| answers.get(doing.load(Ordering::Relaxed))) {
+        let answer = answers.and_then(|answers| match signal {
+            libc::SIGABRT => Some(&answers.aborted),
+            _ => answers.late.get(doing.load(Ordering::Relaxed)),
+        });
+        if let Some(answer) = answer {
             write_all(libc::STDOUT_FILENO, answer.response.as_bytes());
             let file = RECORD.load(Ordering::Acquire);
             if file >= 0 {

@@ -17,6 +17,7 @@ pub mod record;
 ///
 /// What std's own start-up does and a check needs is done here: descriptors 0 to 2 are open, so that no connection
 /// becomes one of them, and SIGPIPE is ignored, so that a client that went away is an error code and not the end.
+/// And stderr is silenced where it is a socket.
 #[macro_export]
 macro_rules! entry {
     ($run:expr) => {
@@ -48,7 +49,19 @@ pub fn prepare() {
     if closed {
         open_standard_descriptors();
     }
+    silence_a_socket();
     alarm::ignore_broken_pipes();
+}
+
+/// Under xinetd stderr is the client's connection, and std writes there when it aborts the process.
+fn silence_a_socket() {
+    use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+
+    let is_socket =
+        fstat(rustix::stdio::stderr()).is_ok_and(|about| FileType::from_raw_mode(about.st_mode) == FileType::Socket);
+    if is_socket && let Ok(null) = open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = rustix::stdio::dup2_stderr(null);
+    }
 }
 
 /// Opens `/dev/null` until the lowest free descriptor is above 2.
