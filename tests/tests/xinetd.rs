@@ -1,0 +1,1140 @@
+//! The shipped service files behind the real super-server, in front of a real `MariaDB`: what a client on the wire gets,
+//! however it behaves, and whatever is wrong behind the service.
+//!
+//! A service is changed only where this machine is no database host: see [`ship`].
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::panic::resume_unwind;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::check::{Check, binary};
+use lab::daemon::program;
+use lab::http::{self, Client, REQUEST, Reply};
+use lab::mariadb::{PASSWORD, PORT, Server};
+use lab::scratch::Scratch;
+use lab::xinetd::{Services, Xinetd};
+use lab::{address, shipped, user, wait};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket, socket_with};
+
+const STATUS: &str = "mysqlchk-status";
+const REPLICATION: &str = "mysqlchk-replication";
+const GALERA: &str = "galera-chk";
+
+const STATUS_UP: &str = "the server answers, read_only is OFF";
+const REPLICATION_UP: &str = "lag is 0s, limit is 30s";
+const GALERA_DOWN: &str = "wsrep_on is OFF: not a Galera node";
+
+/// The default of `--timeout`, which no shipped service changes.
+const BUDGET: Duration = Duration::from_millis(900);
+/// The `--share` of the shipped services.
+const SHARE: Duration = Duration::from_millis(500);
+/// How much later than its budget an answer may be, on two busy cores.
+const LATE: Duration = Duration::from_millis(50);
+/// For what takes a moment.
+const BOUND: Duration = Duration::from_secs(10);
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The stage
+
+/// A shipped service file. Changed are the address, the user and the place of the files, and `arguments` are added, since
+/// the server's socket, the account and the directory of `--share` are not the default ones here. Everything else is as it
+/// is installed.
+fn ship(file: &str, arguments: &str, scratch: &Scratch) -> Services {
+    let mut services = Services::read(shipped::file("xinetd.d").join(file));
+    let ip = address::fresh();
+    for name in services.names() {
+        let installed = PathBuf::from(services.value(&name, "server").unwrap());
+        let built = fs::read(binary(installed.file_name().unwrap().to_str().unwrap())).unwrap();
+        services = services
+            .set(&name, "disable", "no")
+            .set(&name, "bind", ip)
+            .set(&name, "user", &user::unprivileged().name)
+            .set(&name, "server", scratch.program(&name, built).display())
+            .append(&name, "server_args", arguments)
+            .set(&name, "banner_fail", shipped::file("xinetd.d/busy.http").display());
+    }
+    services
+}
+
+/// The directory of `--share`.
+fn state(scratch: &Scratch) -> PathBuf {
+    let directory = scratch.dir("state");
+    fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
+    directory
+}
+
+/// All shipped services behind one xinetd.
+struct Host {
+    xinetd: Xinetd,
+    files: [Services; 2],
+    /// Holds copies of the binaries that nobody else runs.
+    scratch: Scratch,
+}
+
+impl Host {
+    /// As installed: the checks of half a second share one answer.
+    fn start(arguments: &str) -> Self {
+        Self::start_changed(arguments, |services, _| services)
+    }
+
+    /// As installed, but the directory of `--share` is missing, so that each check asks the server.
+    fn start_unshared(arguments: &str) -> Self {
+        Self::start(&format!("{arguments} --share-dir=/nowhere"))
+    }
+
+    fn start_changed(arguments: &str, change: impl Fn(Services, &str) -> Services) -> Self {
+        let scratch = Scratch::new("host");
+        let arguments = format!("--share-dir={} {arguments}", state(&scratch).display());
+        let files = ["mysqlchk", "galera-chk"].map(|file| {
+            let services = ship(file, &arguments, &scratch);
+            services.names().iter().fold(services, |services, name| change(services, name))
+        });
+        Self { xinetd: Xinetd::start(&files), files, scratch }
+    }
+
+    fn address(&self, service: &str) -> SocketAddr {
+        self.files.iter().find(|file| file.names().iter().any(|name| name == service)).unwrap().address(service)
+    }
+
+    /// The processes of the checks that run now.
+    fn checks(&self) -> Vec<u32> {
+        let own =
+            |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(self.scratch.path()));
+        let entries = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
+        entries.filter_map(|name| name.to_str()?.parse().ok()).filter(own).collect()
+    }
+
+    /// Waits until no check runs, although every connection made so far got one.
+    #[track_caller]
+    fn until_no_check_runs(&self) {
+        for service in [STATUS, REPLICATION, GALERA] {
+            // Connections are accepted in order: when this one has its answer, no earlier one is still to come.
+            assert_ne!(http::get(self.address(service)).status(), 0);
+        }
+        wait::until_equal("the checks that run", BOUND, Vec::<u32>::new(), || self.checks());
+    }
+}
+
+/// The arguments for an account that the server knows by its system user.
+fn local(server: &Server) -> String {
+    format!("--user={} --socket={}", user::unprivileged().name, server.socket().display())
+}
+
+/// The arguments for TCP. No password: for servers that do not get as far as to ask for it.
+fn remote(address: SocketAddr) -> String {
+    format!("--host={} --port={}", address.ip(), address.port())
+}
+
+/// The argument for an account with a password, which logs in over TCP.
+fn with_password(scratch: &Scratch, file: &str, host: Ipv4Addr, password: &str) -> String {
+    let text = format!("[client]\nuser = mysqlchk_tcp\npassword = {password}\nhost = {host}\n");
+    format!("--defaults-file={}", scratch.file(file, text).display())
+}
+
+/// A replica that every test may ask and none may change.
+fn replica() -> &'static Server {
+    static REPLICA: LazyLock<&Server> = LazyLock::new(|| {
+        let source = Box::leak(Box::new(Server::start()));
+        let replica: &Server = Box::leak(Box::new(Server::start()));
+        replica.follow(source);
+        replica
+    });
+    *REPLICA
+}
+
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// For a test that does not mind others beside it.
+fn share_the_machine() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For a test that measures time.
+fn have_the_machine() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has `count` conversations, `at_once` at a time.
+fn converse<T: Send>(count: usize, at_once: usize, one: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let some = || {
+        let mut replies = Vec::new();
+        loop {
+            match next.fetch_add(1, Ordering::Relaxed) {
+                number if number < count => replies.push(one(number)),
+                _ => return replies,
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..at_once).map(|_| scope.spawn(some)).collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
+}
+
+/// A whole response, to the byte.
+fn response(verdict: &str, reason: &str) -> String {
+    let code = if verdict == "up" { 200 } else { 503 };
+    let body = format!("{verdict}: {reason}\n");
+    format!(
+        "HTTP/1.1 {code} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+         Connection: close\r\nCache-Control: no-store\r\n\r\n{body}",
+        body.len(),
+    )
+}
+
+/// Asserts a clean end after this response, and nothing else.
+#[track_caller]
+fn assert_reply(reply: &Reply, verdict: &str, reason: &str) {
+    assert_eq!((reply.text().as_str(), reply.reset), (response(verdict, reason).as_str(), false), "{reply:?}");
+}
+
+/// Connects from an address of the caller's choice, and sends `bytes`.
+fn connect_from(source: Ipv4Addr, address: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let client = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&client, &SocketAddr::from((source, 0))).unwrap();
+    connect(&client, &address).unwrap();
+    let mut client = TcpStream::from(client);
+    client.set_read_timeout(Some(BOUND)).unwrap();
+    client.write_all(bytes).unwrap();
+    client
+}
+
+/// Reads to the end. xinetd closes without reading the request, so the end may be a reset here, after all the bytes.
+fn read_banner(mut client: impl Read) -> String {
+    let mut text = String::new();
+    match client.read_to_string(&mut text) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "after {text:?}"),
+    }
+    text
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The files
+
+#[test]
+fn the_shipped_files_say_what_a_service_of_many_short_connections_needs() {
+    let (mysqlchk, galera) =
+        (Services::read(shipped::file("xinetd.d/mysqlchk")), Services::read(shipped::file("xinetd.d/galera-chk")));
+    assert_eq!((mysqlchk.names(), galera.names()), (vec![STATUS.into(), REPLICATION.into()], vec![GALERA.into()]));
+    for (file, service, port, disable) in
+        [(&mysqlchk, STATUS, "9200", "no"), (&mysqlchk, REPLICATION, "9201", "no"), (&galera, GALERA, "9200", "yes")]
+    {
+        let server = format!("/usr/local/bin/{service}");
+        for (attribute, wanted) in [
+            ("disable", disable),
+            ("type", "UNLISTED"),
+            ("port", port),
+            ("protocol", "tcp"),
+            ("socket_type", "stream"),
+            ("wait", "no"),
+            ("user", "mysqlchk"),
+            ("server", &server),
+            ("server_args", "--reason-phrase --share=500ms"),
+            ("passenv", ""),
+            ("only_from", "127.0.0.1 ::1"),
+            ("cps", "1000 1"),
+            ("instances", "200"),
+            ("per_source", "50"),
+            ("banner_fail", "/etc/mysqlchk/busy.http"),
+            ("log_on_success", ""),
+            ("log_on_failure", "HOST"),
+        ] {
+            assert_eq!(file.value(service, attribute).as_deref(), Some(wanted), "{attribute} of {service}");
+        }
+    }
+    // Words after a value are values to xinetd, comments or not.
+    for text in [mysqlchk.text(), galera.text()] {
+        for line in text.lines().filter(|line| line.contains('#')) {
+            assert!(line.trim_start().starts_with('#'), "{line}");
+        }
+        assert!(!text.replace("# No USERID", "").contains("USERID"));
+    }
+}
+
+#[test]
+fn xinetd_takes_the_shipped_files_without_a_complaint_and_logs_no_check() {
+    let _shared = share_the_machine();
+    let complaints = |log: &str| {
+        let complaint = |line: &&str| {
+            ["WARN", "ERROR", "CRIT", "ALERT", "EMERG", "fail", "bad"].iter().any(|word| line.contains(word))
+        };
+        log.lines().filter(complaint).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let host = Host::start(&local(replica()));
+    wait::until("xinetd has told what it started", BOUND, || {
+        host.xinetd.log().contains("Started working: 3 available services")
+    });
+    let log = host.xinetd.log();
+    assert_eq!(complaints(&log), [""; 0], "{log}");
+    for service in [STATUS, REPLICATION, GALERA] {
+        assert_ne!(http::get(host.address(service)).status(), 0);
+    }
+    host.until_no_check_runs();
+    assert_eq!(host.xinetd.log(), log);
+    drop(host);
+    // What it would say of a comment behind a value.
+    let host =
+        Host::start_changed(&local(replica()), |services, name| services.append(name, "only_from", "# the balancers"));
+    wait::until("xinetd complains", BOUND, || !complaints(&host.xinetd.log()).is_empty());
+}
+
+#[test]
+fn the_banner_is_a_whole_response_of_its_stated_length() {
+    let reason = "too many checks at once, or this address may not ask";
+    assert_eq!(fs::read_to_string(shipped::file("xinetd.d/busy.http")).unwrap(), response("down", reason));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The answer
+
+#[test]
+fn every_service_answers_at_once_with_the_bytes_of_the_contract() {
+    let _shared = share_the_machine();
+    let host = Host::start(&local(replica()));
+    for (service, verdict, reason) in
+        [(STATUS, "up", STATUS_UP), (REPLICATION, "up", REPLICATION_UP), (GALERA, "down", GALERA_DOWN)]
+    {
+        let reply = http::get(host.address(service));
+        assert_reply(&reply, verdict, reason);
+        // The client has seen the end, which is not that of the process: that one waits for the client's.
+        assert!(reply.elapsed < BUDGET / 2, "{reply:?}");
+        let head = http::exchange(host.address(service), b"HEAD / HTTP/1.1\r\nHost: db01\r\nConnection: close\r\n\r\n");
+        let whole = response(verdict, reason);
+        let (headers, _) = whole.split_once("\r\n\r\n").unwrap();
+        assert_eq!((head.text(), head.reset), (format!("{headers}\r\n\r\n"), false));
+    }
+    host.until_no_check_runs();
+}
+
+#[test]
+fn the_answer_is_one_write_then_a_half_close_then_all_that_still_comes_is_read() {
+    let _shared = share_the_machine();
+    let traces = Scratch::new("trace");
+    let host = Host::start_changed(&local(replica()), |services, name| {
+        let check = services.value(name, "server").unwrap();
+        let arguments = services.value(name, "server_args").unwrap();
+        let trace = traces.join(name);
+        services.set(name, "server", program("strace").display()).set(
+            name,
+            "server_args",
+            format!(
+                "-f -qq -s 999 -e trace=read,write,writev,sendto,sendmsg,shutdown -o {} {check} {arguments}",
+                trace.display()
+            ),
+        )
+    });
+    for (service, verdict, reason) in
+        [(STATUS, "up", STATUS_UP), (REPLICATION, "up", REPLICATION_UP), (GALERA, "down", GALERA_DOWN)]
+    {
+        let whole = response(verdict, reason);
+        assert_reply(&http::get(host.address(service)), verdict, reason);
+        let trace = || fs::read_to_string(traces.join(service)).unwrap();
+        // Lines are `PID CALL(DESCRIPTOR, ...`; what goes to and comes from the server has another descriptor.
+        let calls = |trace: &str| {
+            let on_the_client =
+                |call: &str| ["(0, ", "(1, ", "(2, "].iter().any(|descriptor| call.contains(descriptor));
+            let calls =
+                trace.lines().filter_map(|line| line.split_once(' ')).map(|(_, call)| call.trim_start().to_owned());
+            calls.filter(|call| on_the_client(call)).collect::<Vec<_>>()
+        };
+        wait::until("the check has read the end", BOUND, || {
+            calls(&trace()).last().is_some_and(|call| call.starts_with("read(0, \"\""))
+        });
+        let calls = calls(&trace());
+        let wanted = [
+            format!("read(0, {:?}, 8192) = {}", String::from_utf8_lossy(REQUEST), REQUEST.len()),
+            format!("write(1, {whole:?}, {}) = {}", whole.len(), whole.len()),
+            "shutdown(1, SHUT_WR) = 0".to_owned(),
+            "read(0, \"\", 4096) = 0".to_owned(),
+        ];
+        let plain: Vec<String> =
+            calls.iter().map(|call| call.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(plain, wanted, "{service}");
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The manners of a client
+
+/// Two hundred clients of each kind for each service, and no check that stays behind.
+#[track_caller]
+fn assert_manners(
+    what: &str,
+    at_once: usize,
+    client: impl Fn(Client) -> Reply + Sync,
+    verdict: Option<&str>,
+    within: [Duration; 2],
+) {
+    let host = Host::start(&local(replica()));
+    for (service, up) in [(STATUS, STATUS_UP), (REPLICATION, REPLICATION_UP)] {
+        let address = host.address(service);
+        let replies = converse(200, at_once, |_| client(Client::connect(address)));
+        let (fastest, slowest) = (
+            replies.iter().map(|reply| reply.elapsed).min().unwrap(),
+            replies.iter().map(|reply| reply.elapsed).max().unwrap(),
+        );
+        eprintln!("{what}: {service} answered within {fastest:?} to {slowest:?}");
+        assert_eq!(replies.len(), 200);
+        for reply in &replies {
+            match verdict {
+                None => assert_reply(reply, "up", up),
+                Some(reason) => assert_reply(reply, "down", reason),
+            }
+        }
+        assert!(fastest >= within[0] && slowest <= within[1], "{what}: {fastest:?} to {slowest:?}, not in {within:?}");
+    }
+    host.until_no_check_runs();
+}
+
+/// From no time at all to half of the budget: nothing waited for the end of it.
+const AT_ONCE: [Duration; 2] = [Duration::ZERO, Duration::from_millis(450)];
+/// A quarter of the budget is what a request may take.
+const AFTER_A_QUARTER: [Duration; 2] = [Duration::from_millis(225), Duration::from_millis(225 + 225)];
+
+#[test]
+fn a_client_that_reads_byte_by_byte_gets_every_byte() {
+    let _shared = share_the_machine();
+    let pause = Duration::from_millis(1);
+    let slow = |client: Client| client.send(REQUEST).reply_slowly(pause);
+    assert_manners("slow reader", 10, slow, None, [Duration::ZERO, BOUND]);
+}
+
+#[test]
+fn a_client_that_needs_longer_than_the_budget_gets_every_byte_too() {
+    let _shared = share_the_machine();
+    let host = Host::start(&local(replica()));
+    let replies = converse(40, 40, |_| {
+        Client::connect(host.address(STATUS)).send(REQUEST).reply_slowly(Duration::from_millis(6))
+    });
+    for reply in &replies {
+        assert_reply(reply, "up", STATUS_UP);
+        assert!(reply.elapsed > BUDGET, "it was to be slower: {reply:?}");
+    }
+    host.until_no_check_runs();
+}
+
+#[test]
+fn a_client_that_says_nothing_gets_the_verdict_after_a_quarter_of_the_budget() {
+    let _shared = share_the_machine();
+    assert_manners("silence", 20, Client::reply, None, AFTER_A_QUARTER);
+}
+
+#[test]
+fn a_client_that_sends_64_kib_of_garbage_gets_a_whole_503() {
+    let _shared = share_the_machine();
+    let garbage = [b'A'; 64 * 1024];
+    assert_manners(
+        "garbage",
+        10,
+        |client| client.send(&garbage).reply(),
+        Some("the request line is too long"),
+        AT_ONCE,
+    );
+}
+
+#[test]
+fn a_client_that_is_still_sending_when_its_answer_is_out_is_not_cut_off() {
+    let _shared = share_the_machine();
+    let host = Host::start(&local(replica()));
+    for (service, address) in [STATUS, REPLICATION].map(|service| (service, host.address(service))) {
+        converse(50, 10, |_| {
+            // The answer is due after 8 KiB, some 10 ms before the last of these.
+            let mut client = connect_from(Ipv4Addr::LOCALHOST, address, &[b'A'; 8 * 1024]);
+            for number in 0..20 {
+                wait::dawdle(Duration::from_millis(1));
+                let sent = client.write_all(&[b'A'; 1024]);
+                assert!(sent.is_ok(), "{service}, chunk {number}: {sent:?}");
+            }
+            let mut text = String::new();
+            client.read_to_string(&mut text).unwrap();
+            assert_eq!(text, response("down", "the request line is too long"));
+        });
+    }
+    host.until_no_check_runs();
+}
+
+#[test]
+fn a_client_that_sends_64_kib_of_headers_gets_the_verdict() {
+    let _shared = share_the_machine();
+    let mut request = b"GET / HTTP/1.1\r\n".to_vec();
+    while request.len() < 64 * 1024 {
+        request.extend_from_slice(b"X-Filler: 0123456789abcdefghijklmnopqrstuvwxyz\r\n");
+    }
+    request.extend_from_slice(b"\r\n");
+    assert_manners("headers", 10, |client| client.send(&request).reply(), None, AT_ONCE);
+}
+
+#[test]
+fn a_client_that_stops_in_the_request_line_is_told_so_after_a_quarter_of_the_budget() {
+    let _shared = share_the_machine();
+    let stops = |client: Client| client.send(b"OPTIONS / HT").reply();
+    assert_manners("half a line", 20, stops, Some("the request line is incomplete"), AFTER_A_QUARTER);
+}
+
+#[test]
+fn a_client_that_stops_in_the_headers_gets_the_verdict_after_a_quarter_of_the_budget() {
+    let _shared = share_the_machine();
+    let stops = |client: Client| client.send(b"OPTIONS / HTTP/1.1\r\nHost: db").reply();
+    assert_manners("half a request", 20, stops, None, AFTER_A_QUARTER);
+}
+
+#[test]
+fn a_client_that_closes_its_side_early_gets_a_whole_answer_at_once() {
+    let _shared = share_the_machine();
+    assert_manners("request, then FIN", 10, |client| client.send(REQUEST).finish().reply(), None, AT_ONCE);
+    assert_manners("FIN", 10, |client| client.finish().reply(), None, AT_ONCE);
+    let half = |client: Client| client.send(b"OPTIONS").finish().reply();
+    assert_manners("half a line, then FIN", 10, half, Some("the request line is incomplete"), AT_ONCE);
+}
+
+#[test]
+fn a_client_that_goes_away_leaves_no_check_and_no_aborted_connection_behind() {
+    let _shared = share_the_machine();
+    let server = Server::start();
+    let host = Host::start_unshared(&local(&server));
+    let before = aborted(&server);
+    for service in [STATUS, REPLICATION, GALERA] {
+        converse(200, 10, |number| {
+            let client = Client::connect(host.address(service)).send([&b""[..], b"OPTIONS", REQUEST][number % 3]);
+            if number % 2 == 0 { client.reset() } else { client.leave() }
+        });
+    }
+    host.until_no_check_runs();
+    assert_eq!(aborted(&server), before);
+    assert_reply(&http::get(host.address(STATUS)), "up", STATUS_UP);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The budget
+
+/// A hundred checks over each way, ten at a time: each is answered when its budget ends, not before and hardly later.
+#[track_caller]
+fn assert_in_time(step: &str, hosts: &[(&str, &Host)]) {
+    let services = [STATUS, REPLICATION, GALERA];
+    let replies = converse(100 * hosts.len(), 10 * hosts.len(), |number| {
+        let (way, host) = hosts[number % hosts.len()];
+        (way, http::get(host.address(services[number / hosts.len() % services.len()])))
+    });
+    for (way, _) in hosts {
+        let times: Vec<Duration> =
+            replies.iter().filter(|(over, _)| over == way).map(|(_, reply)| reply.elapsed).collect();
+        eprintln!("{step} over {way}: {} answers, the slowest after {:?}", times.len(), times.iter().max().unwrap());
+        assert_eq!(times.len(), 100);
+    }
+    for (way, reply) in &replies {
+        assert_reply(reply, "down", &format!("no verdict within 900ms (while {step})"));
+        assert!(reply.elapsed >= BUDGET && reply.elapsed <= BUDGET + LATE, "over {way}: {:?}", reply.elapsed);
+    }
+}
+
+#[test]
+fn a_frozen_server_is_answered_for_in_time() {
+    let _alone = have_the_machine();
+    // The kernel holds the dead connections for a frozen server; its queue shall not be full before the end.
+    let server = Server::start_with(&["back_log=400"]);
+    let (socket, tcp) = (Host::start_unshared(&local(&server)), Host::start_unshared(&remote(server.address())));
+    server.freeze();
+    assert_in_time("logging in", &[("the socket", &socket), ("TCP", &tcp)]);
+    server.thaw();
+    assert_reply(&http::get(socket.address(STATUS)), "up", STATUS_UP);
+}
+
+#[test]
+fn checks_that_share_are_answered_in_time_and_a_server_that_hangs_gets_one_of_them_at_a_time() {
+    let _alone = have_the_machine();
+    const ROUNDS: u64 = 5;
+    let server = Server::start_with(&["back_log=400"]);
+    let host = Host::start(&local(&server));
+    let before = server.counter("Connections");
+    server.freeze();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..ROUNDS {
+        for reply in converse(20, 20, |_| http::get(host.address(STATUS))) {
+            // One asked. The others hear of its failure, or it is too late for that, too.
+            let step = ["logging in", "waiting for a shared answer", "answering"]
+                .into_iter()
+                .find(|step| reply.text().contains(step));
+            assert_reply(
+                &reply,
+                "down",
+                &format!("no verdict within 900ms (while {})", step.unwrap_or("nothing known")),
+            );
+            assert!(reply.elapsed <= BUDGET + LATE, "{reply:?}");
+            slowest = slowest.max(reply.elapsed);
+        }
+        wait::dawdle(SHARE);
+    }
+    eprintln!("sharing: {} answers, the slowest after {slowest:?}", 20 * ROUNDS);
+    server.thaw();
+    assert_reply(&http::get(host.address(STATUS)), "up", STATUS_UP);
+    // One for each round, the last check, and the session that counts.
+    assert_eq!(server.counter("Connections") - before, ROUNDS + 2);
+}
+
+/// Makes the accept queue of a listener as short as it gets, and fills it.
+fn fill(
+    listener: &impl AsFd,
+    family: AddressFamily,
+    dial: impl Fn(&OwnedFd) -> rustix::io::Result<()>,
+) -> Vec<OwnedFd> {
+    listen(listener, 0).unwrap();
+    let mut held = Vec::new();
+    loop {
+        assert!(held.len() < 100, "the queue does not fill");
+        let client = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+        match dial(&client) {
+            Ok(()) => {}
+            Err(Errno::AGAIN) => return held,
+            Err(Errno::INPROGRESS) => {
+                // On loopback a connection is there at once, or not at all.
+                let moment = Timespec::try_from(Duration::from_millis(100)).unwrap();
+                if poll(&mut [PollFd::new(&client, PollFlags::OUT)], Some(&moment)).unwrap() == 0 {
+                    held.push(client);
+                    return held;
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+        held.push(client);
+    }
+}
+
+#[test]
+fn a_full_accept_queue_is_answered_for_in_time() {
+    let _alone = have_the_machine();
+    let scratch = Scratch::new("full");
+    let path = scratch.join("full.sock");
+    let unix = UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+    let name = rustix::net::SocketAddrUnix::new(&path).unwrap();
+    let _unix_queue = fill(&unix, AddressFamily::UNIX, |client| connect(client, &name));
+    let tcp = TcpListener::bind((address::fresh(), PORT)).unwrap();
+    let there = tcp.local_addr().unwrap();
+    let _tcp_queue = fill(&tcp, AddressFamily::INET, |client| connect(client, &there));
+
+    let over_socket = Host::start_unshared(&format!("--socket={}", path.display()));
+    let over_tcp = Host::start_unshared(&remote(there));
+    assert_in_time("connecting", &[("the socket", &over_socket), ("TCP", &over_tcp)]);
+}
+
+#[test]
+fn a_request_longer_than_is_read_gets_no_reset_when_the_budget_ends() {
+    let _shared = share_the_machine();
+    let server = Server::start();
+    let host = Host::start_unshared(&local(&server));
+    server.freeze();
+    let request =
+        [&b"GET / HTTP/1.1\r\n"[..], &b"X-Filler: 0123456789abcdefghijklmnopqrstuvwxyz\r\n".repeat(400), b"\r\n"]
+            .concat();
+    for reply in converse(20, 20, |_| Client::connect(host.address(STATUS)).send(&request).reply()) {
+        assert_reply(&reply, "down", "no verdict within 900ms (while logging in)");
+    }
+}
+
+#[test]
+fn an_answer_on_its_way_out_when_the_budget_ends_arrives_all_the_same() {
+    let _shared = share_the_machine();
+    let traces = Scratch::new("trace");
+    // The first thread has its verdict at once, and the system holds its write until the budget is long over.
+    let host = Host::start_changed(&format!("{} --timeout=200ms", local(replica())), |services, name| {
+        let check = services.value(name, "server").unwrap();
+        let arguments = services.value(name, "server_args").unwrap();
+        let hold = format!("-f -qq -e inject=write:delay_enter=400000 -o {}", traces.join(name).display());
+        services.set(name, "server", program("strace").display()).set(
+            name,
+            "server_args",
+            format!("{hold} {check} {arguments}"),
+        )
+    });
+    let reply = http::get(host.address(STATUS));
+    assert_reply(&reply, "up", STATUS_UP);
+    assert!(reply.elapsed > Duration::from_millis(400), "the write was not held: {reply:?}");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What the server sees
+
+/// The counters that must not rise because of a check.
+fn aborted(server: &Server) -> [u64; 3] {
+    ["Aborted_clients", "Aborted_connects", "Connection_errors_peer_address"].map(|name| server.counter(name))
+}
+
+/// The account of [`local`], as the server writes it.
+fn account() -> String {
+    format!("{}@localhost", user::unprivileged().name)
+}
+
+#[test]
+fn a_check_is_one_connect_one_query_and_one_quit() {
+    let _shared = share_the_machine();
+    let server = Server::start();
+    let scratch = Scratch::new("cnf");
+    let option_file = with_password(&scratch, "my.cnf", server.ip(), PASSWORD);
+    for (host, account) in [
+        (Host::start_unshared(&local(&server)), account()),
+        (Host::start_unshared(&option_file), "mysqlchk_tcp@127.0.0.1".to_owned()),
+    ] {
+        for (service, query) in [
+            (STATUS, "Query SELECT @@global.read_only"),
+            (REPLICATION, "Query SHOW ALL SLAVES STATUS"),
+            (GALERA, "Query SELECT VARIABLE_NAME"),
+        ] {
+            let log = server.watch_queries();
+            converse(10, 5, |_| assert_ne!(http::get(host.address(service)).status(), 0));
+            for session in log.until_sessions(&account, 10) {
+                assert_eq!(session.len(), 3, "{session:?}");
+                assert!(session[0].starts_with(&format!("Connect {account} ")), "{session:?}");
+                assert!(session[1].starts_with(query), "{session:?}");
+                assert_eq!(session[2], "Quit");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_checks_of_half_a_second_share_one_connection() {
+    let _shared = share_the_machine();
+    let server = Server::start();
+    let host = Host::start(&local(&server));
+    for (service, verdict, reason) in [
+        (STATUS, "up", STATUS_UP),
+        (REPLICATION, "down", "no replication is configured"),
+        (GALERA, "down", GALERA_DOWN),
+    ] {
+        let (log, begin) = (server.watch_queries(), Instant::now());
+        converse(60, 6, |_| assert_reply(&http::get(host.address(service)), verdict, reason));
+        let most = begin.elapsed().as_millis() / SHARE.as_millis() + 1;
+        let finished = |sessions: &[Vec<String>]| sessions.iter().all(|session| session.last().unwrap() == "Quit");
+        wait::until("the server has heard every goodbye", BOUND, || finished(&log.sessions_of(&account())));
+        let sessions = log.sessions_of(&account());
+        assert!((1..=most).contains(&(sessions.len() as u128)), "{} sessions, not 1 to {most}", sessions.len());
+        assert!(sessions.iter().all(|session| session.len() == 3), "{sessions:?}");
+    }
+}
+
+#[test]
+fn a_thousand_checks_abort_nothing() {
+    let _shared = share_the_machine();
+    let server = Server::start();
+    let host = Host::start_unshared(&local(&server));
+    let (log, before) = (server.watch_queries(), aborted(&server));
+    let begin = Instant::now();
+    let replies = converse(1000, 4, |number| {
+        let (service, verdict, reason) = [
+            (STATUS, "up", STATUS_UP),
+            (REPLICATION, "down", "no replication is configured"),
+            (GALERA, "down", GALERA_DOWN),
+        ][number % 3];
+        assert_reply(&http::get(host.address(service)), verdict, reason);
+    });
+    eprintln!("1000 checks, 4 at a time: {:?}", begin.elapsed());
+    assert_eq!(replies.len(), 1000);
+    for session in log.until_sessions(&account(), 1000) {
+        assert_eq!(session.len(), 3, "{session:?}");
+    }
+    assert_eq!(aborted(&server), before);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What is wrong behind the service
+
+/// Starts one service a case, each with its own arguments, behind one xinetd; and asserts a whole 503 with the reason.
+#[track_caller]
+fn assert_reasons(cases: &[(&str, String, String)]) {
+    let scratch = Scratch::new("wrong");
+    let usual = format!("--share-dir={} {}", state(&scratch).display(), local(replica()));
+    let mut files = Vec::new();
+    for (number, (service, arguments, _)) in cases.iter().enumerate() {
+        let file = if *service == GALERA { "galera-chk" } else { "mysqlchk" };
+        let services = ship(file, &format!("{usual} {arguments}"), &scratch);
+        files.push(
+            services
+                .names()
+                .iter()
+                .fold(services, |services, name| services.set(name, "id", format!("{name}-{number}"))),
+        );
+    }
+    let _xinetd = Xinetd::start(&files);
+    for ((service, arguments, reason), file) in cases.iter().zip(&files) {
+        let reply = http::get(file.address(service));
+        assert_eq!((reply.text(), reply.reset), (response("down", reason), false), "{service} {arguments}");
+        assert!(reply.elapsed < BUDGET / 2, "{service} {arguments}: {:?}", reply.elapsed);
+    }
+}
+
+#[test]
+fn wrong_arguments_are_a_whole_503_that_says_what_is_wrong() {
+    let _shared = share_the_machine();
+    let print = "asked to print help or the like to a socket";
+    assert_reasons(
+        &[
+            (STATUS, "--no-such-option", "unknown option `--no-such-option`, see --help"),
+            (REPLICATION, "--max-lag 30", "`--max-lag 30`: a duration needs a unit: write `30s` or `30ms`"),
+            (GALERA, "--timeout 0ms", "`--timeout 0ms`: must be longer than 0"),
+            (GALERA, "--min-cluster-size=two", "`--min-cluster-size two`: invalid digit found in string"),
+            (STATUS, "--help", print),
+            (REPLICATION, "--version", print),
+            (GALERA, "--print-defaults", print),
+            (STATUS, "stray", "unexpected argument: there are only options, see --help"),
+            (
+                STATUS,
+                "--password=hunter2",
+                "there is no password option, it would show in ps: write `password=` into an option file",
+            ),
+            (
+                STATUS,
+                "--require-writable --require-read-only",
+                "`--require-writable` and `--require-read-only` exclude each other",
+            ),
+        ]
+        .map(|(service, arguments, reason)| (service, arguments.to_owned(), reason.to_owned())),
+    );
+}
+
+#[test]
+fn an_option_file_that_cannot_be_used_is_a_whole_503_that_says_why() {
+    let _shared = share_the_machine();
+    let scratch = Scratch::new("cnf");
+    let mut cases = vec![(
+        STATUS,
+        "--defaults-file=/nowhere/my.cnf".to_owned(),
+        "cannot read option file /nowhere/my.cnf: no such file".to_owned(),
+    )];
+    let mut case = |service, name: &str, text: &str, mode: u32, reason: &dyn Fn(&str) -> String| {
+        let file = scratch.file(name, text);
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let file = file.display().to_string();
+        cases.push((service, format!("--defaults-file={file}"), reason(&file)));
+    };
+    case(STATUS, "a.cnf", "[client]\n\nuser = 'nobody\n", 0o644, &|file| {
+        format!("{file}:3: a quoted value does not end with its quote")
+    });
+    case(REPLICATION, "b.cnf", "max-lag = 30s\n", 0o600, &|file| {
+        format!("{file}:1: an option before the first [group]")
+    });
+    case(GALERA, "c.cnf", "[client\n", 0o600, &|file| format!("{file}:1: a group is `[name]` and nothing else"));
+    case(REPLICATION, "d.cnf", "[mysqlchk-replication]\nmax_lag = 30\n", 0o644, &|file| {
+        format!("{file}:2: `--max-lag 30`: a duration needs a unit: write `30s` or `30ms`")
+    });
+    case(STATUS, "e.cnf", "[mysqlchk-status]\nmax-lag = 30s\n", 0o644, &|file| {
+        format!("{file}:2: mysqlchk-status has no option `max-lag` for an option file")
+    });
+    case(GALERA, "f.cnf", "", 0o646, &|file| {
+        format!("cannot read option file {file}: others may write it (mode 0646): run `chmod go-w` on it")
+    });
+    if user::is_root() {
+        let unreadable = scratch.join("g.cnf");
+        fs::write(&unreadable, "[client]\n").unwrap();
+        fs::set_permissions(&unreadable, Permissions::from_mode(0o600)).unwrap();
+        let file = unreadable.display();
+        let uid = user::unprivileged().uid;
+        cases.push((
+            STATUS,
+            format!("--defaults-file={file}"),
+            format!("cannot read option file {file}: permission denied (uid {uid})"),
+        ));
+    }
+    assert_reasons(&cases);
+}
+
+/// One packet of the protocol.
+fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
+    let [a, b, c, _] = u32::try_from(payload.len()).unwrap().to_le_bytes();
+    [&[a, b, c, number], payload].concat()
+}
+
+/// The greeting of a server.
+fn greeting() -> Vec<u8> {
+    let parts: [&[u8]; 10] = [
+        b"\x0a5.5.5-10.11.19-MariaDB\0",
+        &[7, 0, 0, 0],
+        b"abcdefgh\0",
+        // Capabilities without TLS and compression, utf8mb4, autocommit.
+        &[0xfe, 0xf7],
+        &[45, 2, 0],
+        &[0x0f, 0x00],
+        &[21],
+        &[0; 10],
+        b"ijklmnopqrst\0",
+        b"mysql_native_password\0",
+    ];
+    packet(0, &parts.concat())
+}
+
+/// A server that says these things in turn, each after its client has said something, and then waits for its end.
+struct Fake {
+    address: SocketAddr,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Fake {
+    fn start(says: Vec<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind((address::fresh(), PORT)).unwrap();
+        let fake = Self { address: listener.local_addr().unwrap(), heard: Arc::default() };
+        let all = Arc::clone(&fake.heard);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut client = client.unwrap();
+                client.set_read_timeout(Some(BOUND)).unwrap();
+                let mut chunk = [0; 64 * 1024];
+                let mut hear = |client: &mut TcpStream| match client.read(&mut chunk) {
+                    Ok(count @ 1..) => all.lock().unwrap().write_all(&chunk[..count]).is_ok(),
+                    _ => false,
+                };
+                for words in &says {
+                    if client.write_all(words).is_err() || !hear(&mut client) {
+                        break;
+                    }
+                }
+                while hear(&mut client) {}
+            }
+        });
+        fake
+    }
+
+    fn heard(&self) -> String {
+        String::from_utf8_lossy(&self.heard.lock().unwrap()).into_owned()
+    }
+}
+
+#[test]
+fn whatever_a_server_sends_the_client_gets_a_whole_503() {
+    let _shared = share_the_machine();
+    let scratch = Scratch::new("fake");
+    let option_file = scratch.file("my.cnf", format!("[client]\npassword = {PASSWORD}\n"));
+    let ok = |number| packet(number, &[0, 0, 0, 2, 0, 0, 0]);
+    let switch_to = |plugin: &str| packet(2, &[b"\xfe", plugin.as_bytes(), b"\0", &[b'n'; 32]].concat());
+    const GAVE_UP: &str = "the driver gave up on what the server sent";
+    const NO_PROTOCOL: &str = "cannot log in: the server sent what is not its protocol";
+    let sha2 = || switch_to("caching_sha2_password");
+    let more_columns_than_a_number = || packet(1, &[0xfe, 255, 255, 255, 255, 255, 255, 255, 255]);
+    let cases = [
+        ("an empty greeting", vec![packet(0, b"")], "cannot log in: the server closed the connection"),
+        ("another protocol", vec![b"SSH-2.0-OpenSSH_9.2p1\r\n".to_vec()], NO_PROTOCOL),
+        ("a packet out of order", vec![packet(9, b"\x0a")], NO_PROTOCOL),
+        ("an empty answer to the login", vec![greeting(), packet(2, b"")], GAVE_UP),
+        ("an ed25519 login", vec![greeting(), switch_to("client_ed25519")], GAVE_UP),
+        ("half an order to go on", vec![greeting(), sha2(), packet(4, &[1])], GAVE_UP),
+        ("a key that is none", vec![greeting(), sha2(), packet(4, &[1, 4]), packet(6, b"\x01no key")], GAVE_UP),
+        (
+            "a login in the clear",
+            vec![greeting(), switch_to("mysql_clear_password")],
+            "cannot log in: authentication plugin `mysql_clear_password` is not supported",
+        ),
+        (
+            "a login of before 4.1",
+            vec![greeting(), packet(2, b"\xfe")],
+            "cannot log in: the server asks for an unsafe authentication plugin",
+        ),
+        (
+            "an unknown login",
+            vec![greeting(), switch_to("no_such_plugin")],
+            "cannot log in: authentication plugin `no_such_plugin` is not supported",
+        ),
+        ("an empty answer to the query", vec![greeting(), ok(2), packet(1, b"")], GAVE_UP),
+        ("more columns than a number", vec![greeting(), ok(2), more_columns_than_a_number()], GAVE_UP),
+        (
+            "an empty column",
+            vec![greeting(), ok(2), [packet(1, &[1]), packet(2, b"")].concat()],
+            "cannot query: the server closed the connection",
+        ),
+        (
+            "a wish for a file",
+            vec![greeting(), ok(2), packet(1, b"\xfb/etc/passwd"), ok(3)],
+            "cannot query: the answer has no row",
+        ),
+    ];
+    let fakes = cases.clone().map(|(_, says, _)| Fake::start(says));
+    let told: Vec<_> = cases
+        .iter()
+        .zip(&fakes)
+        .map(|((_, _, reason), fake)| {
+            (
+                STATUS,
+                format!("--defaults-file={} {}", option_file.display(), remote(fake.address)),
+                (*reason).to_owned(),
+            )
+        })
+        .collect();
+    assert_reasons(&told);
+    for ((what, ..), fake) in cases.iter().zip(&fakes) {
+        let heard = fake.heard();
+        assert!(!heard.contains(PASSWORD) && !heard.contains("root:x:"), "{what}: {heard}");
+    }
+}
+
+#[test]
+fn a_check_that_the_runtime_ends_leaves_no_word_of_its_own_on_the_socket() {
+    let _shared = share_the_machine();
+    // The driver makes room for as many columns as it is told; without the memory the process is aborted, with a message.
+    let columns = packet(1, &[0xfe, 0, 0, 0, 0, 0, 1, 0, 0]);
+    let server = Fake::start(vec![greeting(), packet(2, &[0, 0, 0, 2, 0, 0, 0]), columns]);
+    let host = Host::start(&remote(server.address));
+    let reply = http::get(host.address(STATUS));
+    if !reply.bytes.is_empty() {
+        assert_reply(&reply, "down", &reply.reason_phrase());
+    }
+    assert!(!reply.reset);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The limits of the service
+
+#[test]
+fn a_client_above_a_limit_gets_the_banner_and_the_service_stays() {
+    let _shared = share_the_machine();
+    let banner = fs::read_to_string(shipped::file("xinetd.d/busy.http")).unwrap();
+    let server = Server::start_with(&["back_log=400"]);
+    // Four sources are needed to come to 200; and time, to get there before the first ones have their answer.
+    let host = Host::start_changed(&format!("{} --timeout=30s", local(&server)), |services, name| {
+        services.set(name, "only_from", "127.0.0.0/8")
+    });
+    let address = host.address(STATUS);
+    let source = |number| Ipv4Addr::new(127, 0, 0, number);
+    let mut held = Vec::new();
+    server.freeze();
+    for number in 1..=4 {
+        held.extend((0..50).map(|_| connect_from(source(number), address, REQUEST)));
+        wait::until_equal("the checks that run", BOUND, held.len(), || host.checks().len());
+        // With the fourth the service is full.
+        if number == 4 {
+            break;
+        }
+        assert_eq!(read_banner(connect_from(source(number), address, REQUEST)), banner);
+        assert_eq!(read_banner(connect_from(source(number), address, b"")), banner);
+        let refused = format!("FAIL: {STATUS} per_source_limit from={}", source(number));
+        assert!(host.xinetd.log().contains(&refused), "no {refused} in {}", host.xinetd.log());
+    }
+    assert_eq!(read_banner(connect_from(source(5), address, REQUEST)), banner);
+    assert_eq!(read_banner(connect_from(source(5), address, b"")), banner);
+    assert!(
+        host.xinetd.log().contains(&format!("FAIL: {STATUS} service_limit from={}", source(5))),
+        "{}",
+        host.xinetd.log()
+    );
+    assert_eq!(host.checks().len(), 200);
+
+    server.thaw();
+    for client in held {
+        assert_eq!(read_banner(client), response("up", STATUS_UP));
+    }
+    host.until_no_check_runs();
+    assert_eq!(read_banner(connect_from(source(1), address, REQUEST)), response("up", STATUS_UP));
+}
+
+#[test]
+fn an_address_that_may_not_ask_gets_the_banner() {
+    let _shared = share_the_machine();
+    let banner = fs::read_to_string(shipped::file("xinetd.d/busy.http")).unwrap();
+    let host = Host::start(&local(replica()));
+    let stranger = Ipv4Addr::new(127, 0, 0, 2);
+    for service in [STATUS, REPLICATION, GALERA] {
+        for _ in 0..20 {
+            assert_eq!(read_banner(connect_from(stranger, host.address(service), REQUEST)), banner);
+            assert_eq!(read_banner(connect_from(stranger, host.address(service), b"")), banner);
+        }
+        assert_eq!(
+            read_banner(connect_from(Ipv4Addr::LOCALHOST, host.address(service), REQUEST)).get(..9),
+            Some("HTTP/1.1 ")
+        );
+    }
+    assert_eq!(host.xinetd.log().matches(&format!("FAIL: {STATUS} address from={stranger}")).count(), 40);
+}
+
+#[test]
+fn sixty_checks_in_a_second_do_not_switch_the_service_off() {
+    let _shared = share_the_machine();
+    // Without a thread: what is counted is connections, and a refused one is what is looked for.
+    let ask = |address: SocketAddr| {
+        let mut client = TcpStream::connect(address).ok()?;
+        client.write_all(REQUEST).ok()?;
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).ok()?;
+        (!bytes.is_empty()).then_some(bytes)
+    };
+    let crowd = |host: &Host| {
+        let begin = Instant::now();
+        let answers = converse(120, 3, |_| ask(host.address(STATUS)));
+        (answers.iter().filter(|answer| answer.is_some()).count(), begin.elapsed())
+    };
+    let host = Host::start(&local(replica()));
+    let (answered, time) = crowd(&host);
+    assert!(time < Duration::from_secs(2), "120 checks took {time:?}, so it was less than 60 a second");
+    assert_eq!(answered, 120, "{}", host.xinetd.log());
+    assert!(!host.xinetd.log().contains("Deactivating"), "{}", host.xinetd.log());
+    // What xinetd does on its own.
+    let host = Host::start_changed(&local(replica()), |services, name| services.set(name, "cps", "50 10"));
+    assert!(crowd(&host).0 < 60);
+    assert!(host.xinetd.log().contains("Deactivating"), "{}", host.xinetd.log());
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The password
+
+#[test]
+fn the_password_is_in_no_place_where_it_could_be_read() {
+    let _shared = share_the_machine();
+    let server = Server::start();
+    let scratch = Scratch::new("secret");
+    let right = with_password(&scratch, "right.cnf", server.ip(), PASSWORD);
+    let wrong = with_password(&scratch, "wrong.cnf", server.ip(), "hunter2");
+    for (option_file, password) in [(&right, PASSWORD), (&wrong, "hunter2")] {
+        let host = Host::start(option_file);
+        for (service, up) in [(STATUS, STATUS_UP), (REPLICATION, "no replication is configured"), (GALERA, GALERA_DOWN)]
+        {
+            let reply = http::get(host.address(service));
+            match password {
+                PASSWORD => assert_reply(&reply, if service == STATUS { "up" } else { "down" }, up),
+                _ => assert_reply(&reply, "down", "cannot log in: access denied (1045)"),
+            }
+        }
+        let shared: Vec<_> =
+            fs::read_dir(host.scratch.join("state")).unwrap().map(|file| file.unwrap().path()).collect();
+        assert_eq!(shared.len(), 3);
+        for file in shared {
+            let content = fs::read(&file).unwrap();
+            assert!(!String::from_utf8_lossy(&content).contains(password), "{}", file.display());
+        }
+    }
+
+    let host = Host::start_unshared(&right);
+    server.freeze();
+    for service in [STATUS, REPLICATION, GALERA] {
+        let client = Client::connect(host.address(service)).send(REQUEST);
+        let [check] = wait::until_some("the check runs", BOUND, || <[u32; 1]>::try_from(host.checks()).ok());
+        // Looked at over its whole life: what it writes there itself counts, too.
+        let mut seen = BTreeMap::new();
+        wait::until("the check ends", BOUND, || {
+            for file in ["cmdline", "environ"] {
+                let text = fs::read(format!("/proc/{check}/{file}")).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text).into_owned();
+                assert!(!text.contains(PASSWORD), "{file} of {service}: {text}");
+                if !text.is_empty() {
+                    seen.insert(file, text);
+                }
+            }
+            !host.checks().contains(&check)
+        });
+        assert!(seen["cmdline"].contains(&right), "{seen:?}");
+        assert_eq!(seen["environ"], "REMOTE_HOST=127.0.0.1\0");
+        assert_reply(&client.reply(), "down", "no verdict within 900ms (while logging in)");
+
+        let printed = Check::new(service).args([&right, "--print-defaults"]).run();
+        assert!(printed.stdout.contains("--user=mysqlchk_tcp\n--host="), "{printed:?}");
+        assert!(printed.stdout.contains("--password=*****\n") && !printed.stdout.contains(PASSWORD), "{printed:?}");
+    }
+}
