@@ -10,8 +10,8 @@ use crate::{IfNotReplica, Options};
 /// What one channel is found to be, from good to bad: the worst channel of a server decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Finding {
-    Connecting,
     InTime(Duration),
+    Connecting,
     Late(Duration),
     LagUnknown,
     ApplierStopped,
@@ -171,6 +171,11 @@ mod tests {
             (vec![broken(), lagging(), good()], options(), "down: channel `broken`: applier is `No`, not `Yes`"),
             (vec![good(), lagging()], options(), "down: channel `lagging`: lag is 90s, limit is 30s"),
             (vec![good(), broken()], asked(&[""]), "up: default channel: lag is 7s, limit is 30s"),
+            (
+                vec![good(), named("lost", channel("Connecting", "Yes", None))],
+                Options { allow_connecting: true, ..options() },
+                "up: channel `lost`: receiver is `Connecting`, which is allowed",
+            ),
             (
                 vec![named("a", channel("Yes", "Yes", Some(1))), good()],
                 options(),
