@@ -101,20 +101,18 @@ pub fn run<C: Check>() -> u8 {
     let request = if style.form == Form::Http { request::receive(budget / 4) } else { Request::Silence };
     let head = matches!(request, Request::Http { head: true, .. });
 
-    let question = match plan.as_ref().map(|plan| (plan, plan.chosen(&request))) {
-        Ok((plan, Ok(endpoint))) => plan.question(&endpoint),
-        _ => None,
-    };
+    let aim = aim(plan, &request);
+    let question = aim.as_ref().ok().and_then(|aim| aim.question.as_ref());
     let in_our_place = |reason: &str| {
         let report = Report { head, ..Report::down(reason.to_owned(), &deadline) };
-        let record = question.as_ref().map(|question| question.as_record(&report.verdict, &report.facts));
+        let record = question.map(|question| question.as_record(&report.verdict, &report.facts));
         Answer { response: style.render(&report), record: record.unwrap_or_default() }
     };
     if let Err(reason) = deadline.arm(report::DOWN, in_our_place) {
         return finish(&style, &Report { head, ..Report::down(reason, &deadline) }, None, &deadline);
     }
     // Whatever panics in here is dropped half-way, and nothing of it is used afterwards.
-    let checked = panic::catch_unwind(AssertUnwindSafe(|| check::<C>(plan, &request, question.as_ref(), &deadline)));
+    let checked = panic::catch_unwind(AssertUnwindSafe(|| check::<C>(&aim, &deadline)));
     let (report, session) = checked.unwrap_or_else(|_| (Report::down(GAVE_UP.to_owned(), &deadline), None));
     finish(&style, &Report { head, ..report }, session, &deadline)
 }
@@ -125,45 +123,59 @@ fn misconfigured<O>(name: &'static str, error: anyhow::Error) -> Configured<O> {
     (Err(error), args::style_of_last_resort(name, env::args_os()), args::DEFAULT_BUDGET)
 }
 
-/// From the request to the verdict. The session is handed back, so that its goodbye can wait until the answer is out.
+/// What is to be asked, and of whom.
+struct Aim<O> {
+    plan: Box<Plan<O>>,
+    endpoint: Endpoint,
+    question: Option<Question>,
+}
+
+/// Why nobody is asked.
+struct Refusal {
+    why: anyhow::Error,
+    misconfigured: bool,
+}
+
+/// The options and the request together: which instance is asked, and whether the answer is shared.
+fn aim<O: fmt::Debug>(plan: anyhow::Result<Box<Plan<O>>>, request: &Request) -> Result<Aim<O>, Refusal> {
+    let plan = plan.map_err(|why| Refusal { why, misconfigured: true })?;
+    let endpoint = plan.chosen(request).map_err(|why| Refusal { why, misconfigured: false })?;
+    let question = plan.question(&endpoint);
+    Ok(Aim { plan, endpoint, question })
+}
+
+/// From the aim to the verdict. The session is handed back, so that its goodbye can wait until the answer is out.
 fn check<'d, C: Check>(
-    plan: anyhow::Result<Box<Plan<C::Options>>>,
-    request: &Request,
-    question: Option<&Question>,
+    aim: &Result<Aim<C::Options>, Refusal>,
     deadline: &'d Deadline,
 ) -> (Report, Option<Session<'d>>) {
-    let plan = match plan {
-        Ok(plan) => plan,
-        Err(error) => return (Report { misconfigured: true, ..Report::down(format!("{error:#}"), deadline) }, None),
+    let aim = match aim {
+        Ok(aim) => aim,
+        Err(Refusal { why, misconfigured }) => {
+            return (Report { misconfigured: *misconfigured, ..Report::down(format!("{why:#}"), deadline) }, None);
+        }
     };
-    let endpoint = match plan.chosen(request) {
-        Ok(endpoint) => endpoint,
-        Err(error) => return (Report::down(format!("{error:#}"), deadline), None),
-    };
-    let Some(question) = question else {
-        return ask::<C>(&plan, &endpoint, deadline);
+    let Some(question) = &aim.question else {
+        return ask::<C>(aim, deadline);
     };
     deadline.enter(Step::Share);
     match question.wait() {
         Ok(Turn::Shared(verdict, facts)) => (Report::of(verdict, facts, deadline).from("shared"), None),
         Ok(Turn::Ours(flight)) => {
-            let (report, session) = ask::<C>(&plan, &endpoint, deadline);
+            let (report, session) = ask::<C>(aim, deadline);
             flight.land(&report.verdict, &report.facts);
             (report.from("asked"), session)
         }
         Err(why) => {
-            let (report, session) = ask::<C>(&plan, &endpoint, deadline);
+            let (report, session) = ask::<C>(aim, deadline);
             (report.from(&why), session)
         }
     }
 }
 
 /// Asks the server and judges what it says.
-fn ask<'d, C: Check>(
-    plan: &Plan<C::Options>,
-    endpoint: &Endpoint,
-    deadline: &'d Deadline,
-) -> (Report, Option<Session<'d>>) {
+fn ask<'d, C: Check>(aim: &Aim<C::Options>, deadline: &'d Deadline) -> (Report, Option<Session<'d>>) {
+    let Aim { plan, endpoint, .. } = aim;
     let mut session = match Session::open(endpoint, &plan.account, deadline) {
         Ok(session) => session,
         Err(error) => return (Report::down(error.to_string(), deadline), None),
