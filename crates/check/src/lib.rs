@@ -163,8 +163,8 @@ fn check<'d, C: Check>(
         Ok(Turn::Shared(verdict, facts)) => (Report::of(verdict, facts, deadline).from("shared"), None),
         Ok(Turn::Ours(flight)) => {
             let (report, session) = ask::<C>(aim, deadline);
-            flight.land(&report.verdict, &report.facts);
-            (report.from("asked"), session)
+            let told = flight.land(&report.verdict, &report.facts);
+            (report.from(told.as_ref().map_or_else(String::as_str, |()| "asked")), session)
         }
         Err(why) => {
             let (report, session) = ask::<C>(aim, deadline);

@@ -161,6 +161,7 @@ pub fn answer(bytes: &str, status: u8) -> bool {
             Err(_) => break,
         }
     }
+    alarm::answered();
     true
 }
 

@@ -41,6 +41,10 @@ pub struct Question {
     directory: PathBuf,
 }
 
+/// How long an answer is good for those who waited for it, where it took longer than the limit. They have no time left to
+/// ask such a server again, and it would take as long again.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// What came of waiting for one's turn.
 #[derive(Debug)]
 pub enum Turn {
@@ -54,6 +58,8 @@ pub enum Turn {
 #[derive(Debug)]
 pub struct Flight {
     key: String,
+    limit: Duration,
+    path: PathBuf,
     file: BorrowedFd<'static>,
     asked: Stamp,
 }
@@ -87,7 +93,11 @@ impl Question {
         if let Some((verdict, facts)) = fresh.and_then(|(_, text)| self.read_record(&text)) {
             return Ok(Turn::Shared(verdict, facts));
         }
-        Ok(Turn::Ours(Flight { key: self.key.clone(), file: alarm::also_record(file.into()), asked: now }))
+        // Before anybody waits for an answer that could not be told.
+        alarm::ignore_limits_of_files();
+        record::make_room(file.as_fd()).map_err(|error| cannot("write", &self.path, &error.into()))?;
+        let (key, path) = (self.key.clone(), self.path.clone());
+        Ok(Turn::Ours(Flight { key, limit: self.limit, path, file: alarm::also_record(file.into()), asked: now }))
     }
 
     fn read_record(&self, text: &[u8]) -> Option<(Verdict, Value)> {
@@ -103,12 +113,18 @@ impl Question {
 }
 
 impl Flight {
-    /// Tells the answer to those who wait and to those who come within the limit. It is as old as the question.
-    pub fn land(self, verdict: &Verdict, facts: &Value) {
-        record::write(self.file, self.asked, as_record(&self.key, verdict, facts).as_bytes());
+    /// Tells the answer to those who wait and to those who come within the limit. It is as old as the question, but never
+    /// so old that those who wait cannot use it.
+    ///
+    /// # Errors
+    /// When it is too long to be told. The words say so.
+    pub fn land(self, verdict: &Verdict, facts: &Value) -> Result<(), String> {
+        let asked = self.asked.max(Stamp::now().earlier(self.limit.saturating_sub(GRACE)));
+        let told = record::write(self.file, asked, as_record(&self.key, verdict, facts).as_bytes());
         // From here on somebody else may hold the lock, so the timer must not write.
         alarm::record_no_more();
         let _ = flock(self.file, FlockOperation::Unlock);
+        if told { Ok(()) } else { Err(format!("the answer does not fit into {}", self.path.display())) }
     }
 }
 

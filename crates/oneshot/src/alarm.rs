@@ -11,12 +11,15 @@
 use std::io;
 use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use libc::{c_int, c_void};
 
 use crate::record;
+
+/// How long an answer that is being written when the time is over may still take, in microseconds.
+const GRACE_US: libc::suseconds_t = 20_000;
 
 /// What is said in place of the program.
 #[derive(Debug)]
@@ -40,6 +43,10 @@ pub struct Answers {
 const UNANSWERED: u8 = 0;
 
 static ANSWERED: AtomicU8 = AtomicU8::new(UNANSWERED);
+/// Whether the answer that was claimed is out.
+static WRITTEN: AtomicBool = AtomicBool::new(false);
+/// Whether the time was over before.
+static OVERDUE: AtomicBool = AtomicBool::new(false);
 static ANSWERS: AtomicPtr<Answers> = AtomicPtr::new(ptr::null_mut());
 static DOING: AtomicUsize = AtomicUsize::new(0);
 static DOING_ONCE_CONNECTED: AtomicUsize = AtomicUsize::new(0);
@@ -61,7 +68,7 @@ pub fn arm(left: Duration, answers: Answers, status: u8) -> io::Result<()> {
     let microseconds = left.subsec_micros().max(u32::from(left.as_secs() == 0)).into();
     let seconds = left.as_secs().try_into().unwrap_or(libc::time_t::MAX);
     let timer = libc::itimerval {
-        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+        it_interval: libc::timeval { tv_sec: 0, tv_usec: GRACE_US },
         it_value: libc::timeval { tv_sec: seconds, tv_usec: microseconds },
     };
     // SAFETY: the new value is a live itimerval, and the old one is not asked for.
@@ -98,6 +105,11 @@ pub fn claim(status: u8) -> bool {
     ANSWERED.compare_exchange(UNANSWERED, status + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok()
 }
 
+/// Notes that the answer that was claimed is out: from now on the time may end the program at any point.
+pub fn answered() {
+    WRITTEN.store(true, Ordering::SeqCst);
+}
+
 /// The exit status of the answer that was given; 1 before there is one.
 #[must_use]
 pub fn status() -> u8 {
@@ -112,10 +124,15 @@ pub(crate) fn ignore_broken_pipes() {
     let _ = install(libc::SIGPIPE, libc::SIG_IGN);
 }
 
-/// The handler. The process ends in it, whatever happens.
+/// SIGXFSZ is ignored: a file that may not grow (`RLIMIT_FSIZE`) is an error, not the end.
+pub fn ignore_limits_of_files() {
+    let _ = install(libc::SIGXFSZ, libc::SIG_IGN);
+}
+
+/// The handler. The process ends in it, unless the program is just writing its own answer: then it may finish that.
 extern "C" fn end(signal: c_int) {
     let late = LATE_STATUS.load(Ordering::Relaxed);
-    // When the program was faster, it hangs on its way out, and its own answer and status stand.
+    // When the program was faster, its own answer and status stand.
     if claim(late) {
         let doing = if is_connected() { &DOING_ONCE_CONNECTED } else { &DOING };
         // SAFETY: null, or the box that `arm` leaked before it installed this handler; nobody writes to it.
@@ -130,10 +147,12 @@ extern "C" fn end(signal: c_int) {
             if file >= 0 {
                 // SAFETY: `also_record` took the descriptor for good.
                 let file = unsafe { BorrowedFd::borrow_raw(file) };
-                record::write(file, record::Stamp::now(), answer.record.as_bytes());
+                let _ = record::write(file, record::Stamp::now(), answer.record.as_bytes());
             }
         }
         leave_in_order();
+    } else if signal == libc::SIGALRM && !WRITTEN.load(Ordering::SeqCst) && !OVERDUE.swap(true, Ordering::SeqCst) {
+        return;
     }
     // SAFETY: ends the process without running anything of ours; the kernel closes what is open.
     unsafe { libc::_exit(status().into()) };

@@ -12,8 +12,10 @@ use std::time::Duration;
 use rustix::io::{pread, pwrite};
 
 const HEADER: usize = 24;
-/// The longest text, in bytes.
-pub const TEXT_MAX: usize = 8 * 1024;
+/// The longest text, in bytes: 256 channels of replication status, with long names.
+pub const TEXT_MAX: usize = 64 * 1024;
+/// What is read at once, in bytes: nearly every text is shorter.
+const PAGE: usize = 4 * 1024;
 
 /// A point in time that means the same to every process of this machine until it is switched off.
 ///
@@ -31,6 +33,19 @@ impl Stamp {
         Stamp { monotonic_ns: clock(libc::CLOCK_MONOTONIC), wall_ns: clock(libc::CLOCK_REALTIME) }
     }
 
+    /// This time before.
+    #[must_use]
+    pub fn earlier(self, time: Duration) -> Stamp {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Stamp { monotonic_ns: self.monotonic_ns.saturating_sub(ns), wall_ns: self.wall_ns.saturating_sub(ns) }
+    }
+
+    /// The later of both, by either clock.
+    #[must_use]
+    pub fn max(self, other: Stamp) -> Stamp {
+        Stamp { monotonic_ns: self.monotonic_ns.max(other.monotonic_ns), wall_ns: self.wall_ns.max(other.wall_ns) }
+    }
+
     /// Whether less than `limit` has passed since, by either clock; a time to come is not fresh.
     #[must_use]
     pub fn is_fresh(&self, now: Stamp, limit: Duration) -> bool {
@@ -39,32 +54,54 @@ impl Stamp {
     }
 }
 
-/// Puts `text` into the file in place of what was there; what cannot be written whole is not there at all.
+/// Takes the room of the longest text, so that a full disk says so before anybody relies on the file. The writer holds
+/// the lock.
+///
+/// # Errors
+/// When the file cannot be made as long as that.
+pub fn make_room(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let room = vec![0; HEADER + TEXT_MAX];
+    let length = u64::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0);
+    let missing = usize::try_from(length).ok().and_then(|length| room.get(length..)).unwrap_or_default();
+    if !missing.is_empty() && pwrite(file, missing, length)? < missing.len() {
+        return Err(rustix::io::Errno::NOSPC);
+    }
+    Ok(())
+}
+
+/// Puts `text` into the file in place of what was there; what cannot be written whole is not there at all, and then it
+/// says `false`.
 ///
 /// Signal-safe: no memory is allocated, nothing is locked.
-pub fn write(file: BorrowedFd<'_>, stamp: Stamp, text: &[u8]) {
+#[must_use]
+pub fn write(file: BorrowedFd<'_>, stamp: Stamp, text: &[u8]) -> bool {
     if text.len() > TEXT_MAX || pwrite(file, text, HEADER as u64) != Ok(text.len()) {
-        return;
+        return false;
     }
     let mut header = [0; HEADER];
     let fields = [stamp.monotonic_ns, stamp.wall_ns, text.len() as u64];
     for (place, field) in header.chunks_exact_mut(8).zip(fields) {
         place.copy_from_slice(&field.to_ne_bytes());
     }
-    let _ = pwrite(file, &header, 0);
+    pwrite(file, &header, 0) == Ok(HEADER)
 }
 
 /// The text of the file and when it was written; `None` when there is none.
 #[must_use]
 pub fn read(file: BorrowedFd<'_>) -> Option<(Stamp, Vec<u8>)> {
-    let mut bytes = vec![0; HEADER + TEXT_MAX];
+    let mut bytes = vec![0; PAGE];
     let filled = pread(file, &mut bytes, 0).ok()?;
-    let (header, rest) = bytes.get(..filled)?.split_at_checked(HEADER)?;
+    let header = bytes.get(..filled)?.get(..HEADER)?;
     let mut fields = header.chunks_exact(8).map(|field| field.try_into().map(u64::from_ne_bytes));
     let mut field = || fields.next()?.ok();
     let stamp = Stamp { monotonic_ns: field()?, wall_ns: field()? };
-    let text = rest.get(..usize::try_from(field()?).ok()?)?;
-    Some((stamp, text.to_vec()))
+    let length = HEADER + usize::try_from(field()?).ok().filter(|length| *length <= TEXT_MAX)?;
+    bytes.resize(length, 0);
+    if let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let wanted = rest.len();
+        (pread(file, rest, filled as u64).ok()? == wanted).then_some(())?;
+    }
+    Some((stamp, bytes.split_off(HEADER)))
 }
 
 fn clock(id: libc::clockid_t) -> u64 {
@@ -104,14 +141,14 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         assert_eq!(read(file.as_fd()), None);
         let stamp = Stamp::now();
-        write(file.as_fd(), stamp, b"first, the longer one");
-        write(file.as_fd(), stamp, b"second");
+        let _ = write(file.as_fd(), stamp, b"first, the longer one");
+        let _ = write(file.as_fd(), stamp, b"second");
         assert_eq!(read(file.as_fd()), Some((stamp, b"second".to_vec())));
         for length in [23, 24, 29] {
             file.set_len(length).unwrap();
             assert_eq!(read(file.as_fd()), None, "{length}");
         }
-        write(file.as_fd(), stamp, &[b'x'; TEXT_MAX + 1]);
+        let _ = write(file.as_fd(), stamp, &vec![b'x'; TEXT_MAX + 1]);
         assert_eq!(read(file.as_fd()), None);
     }
 }
