@@ -18,7 +18,7 @@ export MYSQLCHK_BIN
 PROGRAMS := mysqlchk-status mysqlchk-replication galera-chk
 BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%)
 
-.PHONY: help build check test demo man install deps
+.PHONY: help build check test demo bench man install deps
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 
@@ -39,6 +39,9 @@ test: deps check build ## everything, with real servers
 
 demo: deps build ## a source, a replica, xinetd and HAProxy on loopback; a fault, and what the checks make of it
 	$(CARGO) run --package mysqlchk-tests --bin demo --locked --quiet
+
+bench: deps build ## what a check costs against a hand-written C program and the shell checks; writes docs/cost.md
+	$(CARGO) run --package mysqlchk-tests --bin bench --release --locked --quiet
 
 man: ## the manual pages, checked
 	@for page in man/*.8; do \
