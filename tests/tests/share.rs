@@ -2,7 +2,10 @@
 //! another question, and whatever is wrong with the shared state costs nobody a verdict.
 
 use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirEntryExt, PermissionsExt, chown, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Barrier, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -380,6 +383,30 @@ fn an_answer_is_never_shared_across_questions() {
     let questions_asked = questions.len() as u64;
     assert_eq!(stage.connections_during(|| ask_all("asked")), questions_asked);
     assert_eq!(stage.connections_during(|| ask_all("shared")), 0);
+}
+
+/// The holder stays until its client closes, which may take as long as its budget: its turn ends with its answer.
+#[test]
+fn a_client_that_lingers_does_not_hold_the_next_check() {
+    let _machine = share_the_machine();
+    let stage = Stage::start();
+    let (mut client, socket) = UnixStream::pair().unwrap();
+    let mut command = Command::new(binary(PROGRAM));
+    command.args(stage.arguments("60s")).arg("--format=http").env_clear().current_dir("/");
+    command.stdin(OwnedFd::from(socket.try_clone().unwrap())).stdout(OwnedFd::from(socket)).stderr(Stdio::null());
+    let mut holder = user::drop_to_unprivileged(&mut command).spawn().unwrap();
+    // It has our descriptors, too.
+    drop(command);
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    assert!(response.ends_with(&format!("\r\n\r\n{UP}\n")), "{response:?}");
+    let next = stage.ask("60s", &[]);
+    assert_eq!(next.words(), (UP, "shared"));
+    assert!(holder.try_wait().unwrap().is_none(), "the holder did not wait for its client");
+    assert!(next.elapsed < Duration::from_secs(5), "{next:?}");
+    drop(client);
+    holder.wait().unwrap();
 }
 
 /// `?port=` is part of the question; the form of the answer, a quiet one and HEAD are not.

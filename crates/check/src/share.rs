@@ -121,10 +121,16 @@ impl Flight {
     pub fn land(self, verdict: &Verdict, facts: &Value) -> Result<(), String> {
         let asked = self.asked.max(Stamp::now().earlier(self.limit.saturating_sub(GRACE)));
         let told = record::write(self.file, asked, as_record(&self.key, verdict, facts).as_bytes());
+        if told { Ok(()) } else { Err(format!("the answer does not fit into {}", self.path.display())) }
+    }
+}
+
+impl Drop for Flight {
+    /// Also when the driver panics: whoever waits must not wait for our client to leave.
+    fn drop(&mut self) {
         // From here on somebody else may hold the lock, so the timer must not write.
         alarm::record_no_more();
         let _ = flock(self.file, FlockOperation::Unlock);
-        if told { Ok(()) } else { Err(format!("the answer does not fit into {}", self.path.display())) }
     }
 }
 
