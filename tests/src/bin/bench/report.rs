@@ -229,7 +229,8 @@ impl Goals {
     }
 
     fn add(&mut self, what: String, measured: Option<f64>, limit: &str, met: impl Fn(f64) -> bool) {
-        let (met, measured) = match measured {
+        // What is shown decides: 1.204 is 1.20.
+        let (met, measured) = match measured.map(|measured| (measured * 100.0).round() / 100.0) {
             Some(measured) => (if met(measured) { "yes" } else { "NO" }, short(measured)),
             None => ("-", "not there".to_owned()),
         };
