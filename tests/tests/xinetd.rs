@@ -562,14 +562,14 @@ fn a_frozen_server_is_answered_for_in_time() {
 #[test]
 fn checks_that_share_are_answered_in_time_and_a_server_that_hangs_gets_one_of_them_at_a_time() {
     let _alone = have_the_machine();
-    const ROUNDS: u64 = 5;
+    const ROUNDS: u64 = 6;
     let server = Server::start_with(&["back_log=400"]);
     let host = Host::start(&local(&server));
     let before = server.counter("Connections");
     server.freeze();
     let mut slowest = Duration::ZERO;
     for _ in 0..ROUNDS {
-        for reply in converse(20, 20, |_| http::get(host.address(STATUS))) {
+        for reply in converse(10, 10, |_| http::get(host.address(STATUS))) {
             // One asked. The others hear of its failure, or it is too late for that, too.
             let step = ["logging in", "waiting for a shared answer", "answering"]
                 .into_iter()
@@ -584,7 +584,7 @@ fn checks_that_share_are_answered_in_time_and_a_server_that_hangs_gets_one_of_th
         }
         wait::dawdle(SHARE);
     }
-    eprintln!("sharing: {} answers, the slowest after {slowest:?}", 20 * ROUNDS);
+    eprintln!("sharing: {} answers, the slowest after {slowest:?}", 10 * ROUNDS);
     server.thaw();
     assert_reply(&http::get(host.address(STATUS)), "up", STATUS_UP);
     // One for each round, the last check, and the session that counts.
