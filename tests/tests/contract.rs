@@ -11,8 +11,9 @@ use lab::scratch::Scratch;
 use lab::{address, user, wait};
 
 const PROGRAMS: [&str; 3] = ["mysqlchk-status", "mysqlchk-replication", "galera-chk"];
-/// How much later than its budget an answer may be on a busy machine.
-const LATE: Duration = Duration::from_millis(50);
+/// How much later than its budget an answer may be when other tests run beside it. `xinetd.rs` has the machine to itself
+/// and holds a hundred answers to 50 ms.
+const LATE: Duration = Duration::from_millis(200);
 
 fn local(server: &Server) -> Vec<String> {
     vec![format!("--socket={}", server.socket().display()), format!("--user={}", user::unprivileged().name)]
@@ -91,7 +92,7 @@ fn silence_gets_the_verdict_after_a_quarter_of_the_budget() {
     let outcome = Check::new("mysqlchk-status").args(arguments).stdin("").stdin_stays_open().run();
     assert_eq!(outcome.reply().status(), 200, "{outcome:?}");
     assert!(outcome.elapsed >= Duration::from_millis(200), "{outcome:?}");
-    assert!(outcome.elapsed < Duration::from_millis(400), "{outcome:?}");
+    assert!(outcome.elapsed < Duration::from_millis(200) + LATE, "{outcome:?}");
 }
 
 #[test]

@@ -28,8 +28,9 @@ const READ_ONLY: &str = "down: read_only is ON, not OFF";
 const BOUND: Duration = Duration::from_secs(20);
 /// The default of `--timeout`.
 const BUDGET: Duration = Duration::from_millis(900);
-/// How much later than its budget an answer may be, on two busy cores.
-const LATE: Duration = Duration::from_millis(50);
+/// How much later than its budget an answer may be when other tests run beside it. `xinetd.rs` has the machine to itself
+/// and holds a hundred answers to 50 ms.
+const LATE: Duration = Duration::from_millis(200);
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The stage
