@@ -379,8 +379,11 @@ pub(crate) fn template() -> &'static Path {
         let dir = janitor::base().join("template");
         fs::create_dir(&dir).unwrap();
         user::give(&dir);
-        let (option_file, accounts) = (dir.join("my.cnf"), dir.join("accounts.sql"));
-        fs::write(&option_file, format!("[mariadbd]\n{SETTINGS}")).unwrap();
+        let (option_file, accounts, tmpdir) = (dir.join("my.cnf"), dir.join("accounts.sql"), dir.join("tmp"));
+        // A starting server removes what looks like temporary tables from its tmpdir, those of its neighbours too.
+        fs::create_dir(&tmpdir).unwrap();
+        user::give(&tmpdir);
+        fs::write(&option_file, format!("[mariadbd]\n{SETTINGS}tmpdir={}\n", tmpdir.display())).unwrap();
         fs::write(&accounts, accounts_sql()).unwrap();
         let mut command = Command::new(program("mariadb-install-db"));
         command
