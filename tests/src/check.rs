@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::http::{REQUEST, Reply};
+use crate::mariadb::Server;
+use crate::scratch::Scratch;
 use crate::{janitor, scratch, user};
 
 /// No check may take this long.
@@ -48,6 +50,19 @@ pub struct Check {
     command: Command,
     stdin: Vec<u8>,
     open: bool,
+}
+
+/// The arguments to ask a server over its Unix socket, as the account that needs no password.
+#[must_use]
+pub fn local(server: &Server) -> [String; 2] {
+    [format!("--socket={}", server.socket().display()), format!("--user={}", user::unprivileged().name)]
+}
+
+/// The argument that names an option file with this password, which is the one way to give it.
+#[must_use]
+pub fn password(scratch: &Scratch, name: &str, password: &str) -> String {
+    let file = scratch.file(name, format!("[client]\npassword={password}\n"));
+    format!("--defaults-file={}", file.display())
 }
 
 /// Where the account without privileges finds a binary: a copy, one per process.

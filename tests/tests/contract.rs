@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use lab::check::{Check, Outcome};
+use lab::check::{Check, Outcome, local};
 use lab::mariadb::{PASSWORD, PORT, Server};
 use lab::scratch::Scratch;
 use lab::{address, user, wait};
@@ -14,10 +14,6 @@ const PROGRAMS: [&str; 3] = ["mysqlchk-status", "mysqlchk-replication", "galera-
 /// How much later than its budget an answer may be when other tests run beside it. `xinetd.rs` has the machine to itself
 /// and holds a hundred answers to 50 ms.
 const LATE: Duration = Duration::from_millis(200);
-
-fn local(server: &Server) -> Vec<String> {
-    vec![format!("--socket={}", server.socket().display()), format!("--user={}", user::unprivileged().name)]
-}
 
 fn option_file(scratch: &Scratch, text: &str) -> String {
     format!("--defaults-file={}", scratch.file("my.cnf", text).display())

@@ -4,14 +4,12 @@
 //! story, because a rule before them always matches on a real node: `wsrep_connected` OFF comes with a cluster status of
 //! `Disconnected`, and the states 1 and 3 come with `wsrep_ready` OFF or pass in a moment. The unit tests have them.
 
-use lab::check::{Check, Outcome};
+use lab::check::{Check, Outcome, local};
 use lab::galera::{Cluster, Stage};
 use lab::mariadb::Server;
-use lab::user;
 
 fn run(program: &str, node: &Server, arguments: &[&str]) -> Outcome {
-    let local = [format!("--socket={}", node.socket().display()), format!("--user={}", user::unprivileged().name)];
-    Check::new(program).args(local).args(arguments).run()
+    Check::new(program).args(local(node)).args(arguments).run()
 }
 
 /// Asserts the verdict of galera-chk on a node: `up: ...` with a 200 or `down: ...` with a 503.

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use lab::check::{Check, Outcome};
+use lab::check::{Check, Outcome, local, password};
 use lab::mariadb::{PASSWORD, PORT, Server};
 use lab::scratch::Scratch;
-use lab::{user, wait};
+use lab::wait;
 use mysql::prelude::Queryable;
 
 const PROGRAM: &str = "mysqlchk-status";
@@ -17,20 +17,9 @@ const BOUND: Duration = Duration::from_secs(30);
 const WRITABLE: &str = "up: the server answers, read_only is OFF";
 const READ_ONLY: &str = "up: the server answers, read_only is ON";
 
-/// Over the Unix socket, as the account that needs no password.
-fn local(server: &Server) -> [String; 2] {
-    [format!("--socket={}", server.socket().display()), format!("--user={}", user::unprivileged().name)]
-}
-
 /// Asks with time enough for a busy machine. A later argument wins over an earlier one.
 fn ask(server: &Server, more: &[&str]) -> Outcome {
     Check::new(PROGRAM).args(local(server)).args(["--timeout=10s"]).args(more).run()
-}
-
-/// An option file with a password, which is the one way to give it.
-fn password(scratch: &Scratch, name: &str, password: &str) -> String {
-    let file = scratch.file(name, format!("[client]\npassword={password}\n"));
-    format!("--defaults-file={}", file.display())
 }
 
 /// Asserts the whole answer: status, body, exit status, and a stderr that stays silent.
