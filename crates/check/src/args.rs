@@ -249,7 +249,7 @@ fn drop_overruled(mut settings: Vec<Setting>, groups: &[&str], typed: &[OsString
                 |setting: &&Setting| group.is_some_and(|group| setting.group == **group) && setting.key == key;
             settings.iter().filter(of_group).any(|setting| setting.value.as_deref() != Some("localhost"))
         };
-        let typed_host = is_typed("--host", "-h") && value_of("--host", typed).is_none_or(|host| host != "localhost");
+        let typed_host = value_of("--host", typed).or_else(|| value_of("-h", typed)).is_some_and(|host| host != "localhost");
         let [host, port, socket] = match group {
             Some(_) => ["host", "port", "socket"].map(named),
             None => [typed_host, is_typed("--port", "-P"), is_typed("--socket", "-S")],
@@ -329,15 +329,16 @@ fn dashes_for_underscores(argument: OsString) -> OsString {
     }
 }
 
+/// The value last typed for `--option` or `-o`: in the next word, after `=`, or right after a short option.
 fn value_of(option: &str, typed: &[OsString]) -> Option<OsString> {
     let mut found = None;
     for (at, argument) in typed.iter().enumerate() {
-        if argument == option {
-            found = typed.get(at + 1).cloned();
-        } else if let Some(value) =
-            argument.to_str().and_then(|text| text.strip_prefix(option)).and_then(|rest| rest.strip_prefix('='))
-        {
-            found = Some(value.into());
+        let rest = argument.to_str().and_then(|text| text.strip_prefix(option));
+        match rest.map(|rest| (rest, rest.strip_prefix('='))) {
+            Some(("", _)) => found = typed.get(at + 1).cloned(),
+            Some((_, Some(value))) => found = Some(value.into()),
+            Some((value, None)) if !option.starts_with("--") => found = Some(value.into()),
+            _ => {}
         }
     }
     found
@@ -473,6 +474,9 @@ mod tests {
             ("[client]\nsocket=/a\n", &["--port=3307"], "127.0.0.1:3307"),
             ("[client]\nsocket=/a\n", &["-P3307"], "127.0.0.1:3307"),
             ("[client]\nsocket=/a\n", &["--host=localhost"], "/a"),
+            ("[client]\nsocket=/a\n", &["-h", "localhost"], "/a"),
+            ("[client]\nsocket=/a\n", &["-hlocalhost"], "/a"),
+            ("[client]\nsocket=/a\n", &["-hdb01"], "db01:3306"),
             ("[client]\nsocket=/a\n", &["--host=localhost", "--port=3307"], localhost),
             ("[client]\nhost=db01\nport=3307\n", &["--socket=/a"], "/a"),
             ("[client]\nhost=db01\nport=3307\n", &["--host=db02"], "db02:3307"),
