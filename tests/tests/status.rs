@@ -62,6 +62,28 @@ fn a_server_must_refuse_writes_only_where_that_is_required() {
     assert_answer("made writable", &ask(&server, &required), "down: read_only is OFF, not ON");
 }
 
+/// Two sources that replicate from each other must never hand out the same value.
+#[test]
+fn a_source_hands_out_values_of_its_own_where_that_is_required() {
+    let server = Server::start_with(&["auto_increment_increment=2", "auto_increment_offset=2"]);
+    let required = ["--require-auto-increment=2/2"];
+    assert_answer("as configured", &ask(&server, &required), WRITABLE);
+    assert_answer(
+        "the other's offset",
+        &ask(&server, &["--require-auto-increment=2/1"]),
+        "down: auto_increment_offset is 2, not 1",
+    );
+    server.sql("SET GLOBAL auto_increment_increment=1");
+    let too_small = "down: auto_increment_increment is 1, not 2 or more";
+    assert_answer("one of two", &ask(&server, &required), too_small);
+    assert_answer("not required", &ask(&server, &[]), WRITABLE);
+    server.sql("SET GLOBAL auto_increment_increment=10");
+    assert_answer("room for more", &ask(&server, &required), WRITABLE);
+    server.sql("SET GLOBAL read_only=ON");
+    let both = [required[0], "--require-writable"];
+    assert_answer("read-only comes first", &ask(&server, &both), "down: read_only is ON, not OFF");
+}
+
 #[test]
 fn no_privilege_is_needed() {
     let (server, scratch) = (Server::start(), Scratch::new("status"));

@@ -249,7 +249,8 @@ fn drop_overruled(mut settings: Vec<Setting>, groups: &[&str], typed: &[OsString
                 |setting: &&Setting| group.is_some_and(|group| setting.group == **group) && setting.key == key;
             settings.iter().filter(of_group).any(|setting| setting.value.as_deref() != Some("localhost"))
         };
-        let typed_host = value_of("--host", typed).or_else(|| value_of("-h", typed)).is_some_and(|host| host != "localhost");
+        let typed_host =
+            value_of("--host", typed).or_else(|| value_of("-h", typed)).is_some_and(|host| host != "localhost");
         let [host, port, socket] = match group {
             Some(_) => ["host", "port", "socket"].map(named),
             None => [typed_host, is_typed("--port", "-P"), is_typed("--socket", "-S")],

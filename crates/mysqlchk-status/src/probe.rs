@@ -7,16 +7,22 @@
 use check::{Family, Row, Session, Variable};
 
 /// `MariaDB` built with wsrep, which every packaged one is (10.1 and later).
-const MARIADB: &str = "SELECT @@global.read_only AS read_only, @@global.wsrep_on AS wsrep_on, \
+const MARIADB: &str = "SELECT @@global.read_only AS read_only, \
+    @@global.auto_increment_increment AS auto_increment_increment, \
+    @@global.auto_increment_offset AS auto_increment_offset, @@global.wsrep_on AS wsrep_on, \
     IF(@@global.wsrep_on, (SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS \
     WHERE VARIABLE_NAME = 'WSREP_READY'), NULL) AS wsrep_ready";
 /// `MySQL` 5.7.8 and later. The wsrep rows exist in XtraDB Cluster and Codership builds only.
-const MYSQL: &str = "SELECT @@global.read_only AS read_only, @@global.super_read_only AS super_read_only, \
+const MYSQL: &str = "SELECT @@global.read_only AS read_only, \
+    @@global.auto_increment_increment AS auto_increment_increment, \
+    @@global.auto_increment_offset AS auto_increment_offset, @@global.super_read_only AS super_read_only, \
     @@global.offline_mode AS offline_mode, \
     (SELECT VARIABLE_VALUE <> 'none' FROM performance_schema.global_variables WHERE VARIABLE_NAME = 'wsrep_provider') AS wsrep_on, \
     (SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'wsrep_ready') AS wsrep_ready";
 /// Before that, and where a server knows one of the names above not.
-const ANY: &str = "SELECT @@global.read_only AS read_only";
+const ANY: &str = "SELECT @@global.read_only AS read_only, \
+    @@global.auto_increment_increment AS auto_increment_increment, \
+    @@global.auto_increment_offset AS auto_increment_offset";
 
 /// The server does not know a variable of the statement (`ER_UNKNOWN_SYSTEM_VARIABLE`).
 const UNKNOWN_VARIABLE: u16 = 1193;
@@ -26,6 +32,10 @@ const UNKNOWN_VARIABLE: u16 = 1193;
 pub(crate) struct Facts {
     /// `OFF`, `ON`, `0`, `1`; `MariaDB` 12 also `NO_LOCK` and `NO_LOCK_NO_ADMIN`.
     pub(crate) read_only: Variable,
+    /// The step between the values a table hands out; `None` is unknown.
+    pub(crate) auto_increment_increment: Option<u32>,
+    /// The first of them; `None` is unknown.
+    pub(crate) auto_increment_offset: Option<u32>,
     /// `MySQL` 5.7.8 and later.
     pub(crate) super_read_only: Variable,
     /// `MySQL` 5.7.5 and later.
@@ -54,8 +64,11 @@ pub(crate) fn ask(session: &mut Session<'_>) -> anyhow::Result<Facts> {
 }
 
 fn facts(row: &Row) -> Facts {
+    let number = |name| row.get(&[name]).and_then(|value| value.parse().ok());
     Facts {
         read_only: row.variable("read_only"),
+        auto_increment_increment: number("auto_increment_increment"),
+        auto_increment_offset: number("auto_increment_offset"),
         super_read_only: row.variable("super_read_only"),
         offline_mode: row.variable("offline_mode"),
         wsrep_on: row.variable("wsrep_on"),
@@ -69,8 +82,15 @@ mod tests {
 
     #[test]
     fn a_plain_mariadb_has_no_wsrep_ready() {
-        let row = Row::of(&[("read_only", Some("0")), ("wsrep_on", Some("0")), ("wsrep_ready", None)]);
+        let row = Row::of(&[
+            ("read_only", Some("0")),
+            ("auto_increment_increment", Some("2")),
+            ("auto_increment_offset", Some("1")),
+            ("wsrep_on", Some("0")),
+            ("wsrep_ready", None),
+        ]);
         let facts = facts(&row);
+        assert_eq!((facts.auto_increment_increment, facts.auto_increment_offset), (Some(2), Some(1)));
         assert_eq!((facts.read_only, facts.wsrep_on), ("0".into(), "0".into()));
         assert_eq!((facts.wsrep_ready, facts.super_read_only), (Variable::default(), Variable::default()));
     }

@@ -2,8 +2,8 @@
 
 use check::{Verdict, down, up};
 
-use crate::Options;
 use crate::probe::Facts;
+use crate::{AutoIncrement, Options};
 
 /// Applies the rules of mysqlchk-status(8); the first that matches wins.
 pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
@@ -21,10 +21,23 @@ pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
     if options.require_writable && facts.super_read_only.is_known() && !facts.super_read_only.is_off() {
         return down("super_read_only is ON, not OFF");
     }
+    if let Some(AutoIncrement { increment, offset }) = options.require_auto_increment {
+        let (found, own) = (facts.auto_increment_increment, facts.auto_increment_offset);
+        if found.is_none_or(|found| found < increment) {
+            return down(format!("auto_increment_increment is {}, not {increment} or more", text(found)));
+        }
+        if own != Some(offset) {
+            return down(format!("auto_increment_offset is {}, not {offset}", text(own)));
+        }
+    }
     if options.require_read_only && (facts.read_only.is_off() || !facts.read_only.is_known()) {
         return down(format!("read_only is {read_only}, not ON"));
     }
     up(format!("the server answers, read_only is {read_only}"))
+}
+
+fn text(number: Option<u32>) -> String {
+    number.map_or_else(|| "NULL".to_owned(), |number| number.to_string())
 }
 
 #[cfg(test)]
@@ -45,6 +58,15 @@ mod tests {
         let any = || Options::default();
         let write = || Options { require_writable: true, ..Options::default() };
         let read = || Options { require_read_only: true, ..Options::default() };
+        let step = || Options {
+            require_auto_increment: Some(AutoIncrement { increment: 2, offset: 2 }),
+            ..Options::default()
+        };
+        let steps = |increment, offset| Facts {
+            auto_increment_increment: increment,
+            auto_increment_offset: offset,
+            ..writable.clone()
+        };
         let rows = [
             (Facts { offline_mode: some("1"), ..writable.clone() }, any(), "down: offline_mode is ON"),
             (Facts { offline_mode: some("0"), ..writable.clone() }, any(), "up: the server answers, read_only is OFF"),
@@ -71,6 +93,12 @@ mod tests {
                 "up: the server answers, read_only is OFF",
             ),
             (Facts { read_only: some("OFF"), ..Facts::default() }, write(), "up: the server answers, read_only is OFF"),
+            (steps(Some(1), Some(2)), step(), "down: auto_increment_increment is 1, not 2 or more"),
+            (steps(None, Some(2)), step(), "down: auto_increment_increment is NULL, not 2 or more"),
+            (steps(Some(2), Some(1)), step(), "down: auto_increment_offset is 1, not 2"),
+            (steps(Some(2), None), step(), "down: auto_increment_offset is NULL, not 2"),
+            (steps(Some(2), Some(2)), step(), "up: the server answers, read_only is OFF"),
+            (steps(Some(10), Some(2)), step(), "up: the server answers, read_only is OFF"),
             (writable.clone(), read(), "down: read_only is OFF, not ON"),
             (Facts::default(), read(), "down: read_only is NULL, not ON"),
             (read_only.clone(), read(), "up: the server answers, read_only is ON"),
