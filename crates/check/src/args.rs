@@ -16,8 +16,9 @@ use crate::duration;
 use crate::option_file::{self, Secret, Setting, Settings};
 use crate::report::{Format, Style};
 use crate::request::Request;
-use crate::server::{Account, Endpoint};
+use crate::server::{Account, Endpoint, Target};
 use crate::share::{Question, Sharing};
+use crate::tls;
 
 /// Read when no `--defaults-file` names another, where it exists.
 pub const DEFAULT_FILE: &str = "/etc/mysqlchk/my.cnf";
@@ -28,6 +29,8 @@ pub const DEFAULT_BUDGET: Duration = Duration::from_millis(900);
 
 /// Where the state of `--share` lives: made at install and at boot, owned by the user of the checks.
 const DEFAULT_SHARE_DIR: &str = "/run/mysqlchk";
+/// What fits into `sockaddr_un` with its final NUL (`unix(7)`).
+const SOCKET_PATH_MAX: usize = 107;
 const DEFAULT_USER: &str = "mysqlchk";
 const DEFAULT_PORT: u16 = 3306;
 
@@ -66,6 +69,11 @@ pub struct Common {
     /// Let a request choose this instance with `?port=PORT` (repeat for more)
     #[arg(long, value_name = "PORT", action = ArgAction::Append, value_parser = port, help_heading = "Server")]
     allow_port: Vec<u16>,
+    /// Ask on this port when the server is full (MariaDB: `extra_port`, MySQL: `admin_port`)
+    #[arg(long, value_name = "PORT", value_parser = port, help_heading = "Server")]
+    extra_port: Option<u16>,
+    #[command(flatten)]
+    tls: tls::Options,
     /// Share one answer among the checks that ask the same within this time [default: do not share]
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, help_heading = "Answer")]
     share: Option<Duration>,
@@ -123,7 +131,7 @@ pub enum Asked<O> {
 #[derive(Debug)]
 pub struct Plan<O> {
     /// The server to ask when the request names none.
-    pub endpoint: Endpoint,
+    pub target: Target,
     /// Who logs in.
     pub account: Account,
     /// What the whole run may take.
@@ -140,10 +148,10 @@ pub struct Plan<O> {
 }
 
 impl<O> Plan<O> {
-    /// The question this check asks at `endpoint`, when answers are shared. Everything that could make the answer another
+    /// The question this check asks of `target`, when answers are shared. Everything that could make the answer another
     /// one is part of it; the password is not, but the file that gave it is.
     #[must_use]
-    pub fn question(&self, endpoint: &Endpoint) -> Option<Question>
+    pub fn question(&self, target: &Target) -> Option<Question>
     where
         O: fmt::Debug,
     {
@@ -152,27 +160,27 @@ impl<O> Plan<O> {
         let version = env!("CARGO_PKG_VERSION");
         let user = &account.user;
         let limit = sharing.limit;
-        let key = format!("{} {version} {endpoint:?} {user:?} {file:?} {budget:?} {limit:?} {own:?}", style.program);
+        let key = format!("{} {version} {target:?} {user:?} {file:?} {budget:?} {limit:?} {own:?}", style.program);
         Some(Question::new(sharing, style.program, key))
     }
 
-    /// The endpoint that a request asks for: the configured one, or that of `?port=`.
+    /// The server that a request asks for: the configured one, or that of `?port=`.
     ///
     /// # Errors
     /// When the request is none, or names an instance that it may not choose.
-    pub fn chosen(&self, request: &Request) -> Result<Endpoint> {
+    pub fn chosen(&self, request: &Request) -> Result<Target> {
         match request {
             Request::Garbage(what) => bail!(*what),
             Request::Http { port: Some(port), .. } => self.instance(port),
-            Request::Http { port: None, .. } | Request::Silence => Ok(self.endpoint.clone()),
+            Request::Http { port: None, .. } | Request::Silence => Ok(self.target.clone()),
         }
     }
 
-    /// The endpoint of the instance that `?port=` asks for, on the same host over TCP.
+    /// The instance that `?port=` asks for, on the same host over TCP. The extra port is that of another instance.
     ///
     /// # Errors
     /// When it is no port, or none that `--allow-port` names.
-    fn instance(&self, port: &str) -> Result<Endpoint> {
+    fn instance(&self, port: &str) -> Result<Target> {
         let Ok(number) = self::port(port) else {
             bail!("`port={}` in the request is no port", port.get(..16).unwrap_or(port));
         };
@@ -180,7 +188,8 @@ impl<O> Plan<O> {
             self.allowed_ports.contains(&number),
             "port {number} is not allowed: start with `--allow-port {number}`"
         );
-        Ok(Endpoint::Tcp(self.host.clone().unwrap_or_else(|| "127.0.0.1".into()), number))
+        let endpoint = Endpoint::Tcp(self.host.clone().unwrap_or_else(|| "127.0.0.1".into()), number);
+        Ok(Target { endpoint, extra: None, tls: self.target.tls.clone() })
     }
 }
 
@@ -280,15 +289,17 @@ fn plan<O>(
     let host = common.host.filter(|host| host != "localhost" && !host.is_empty());
     let endpoint = match (&host, common.socket, common.port) {
         (Some(host), _, port) => Endpoint::Tcp(host.clone(), port.unwrap_or(DEFAULT_PORT)),
-        (None, Some(socket), _) if !socket.is_empty() => Endpoint::Socket(socket),
+        (None, Some(socket), _) if !socket.is_empty() => Endpoint::Socket(path_of_socket(socket)?),
         (None, _, Some(port)) if named_localhost && port != DEFAULT_PORT => {
             bail!("`--host localhost` means the socket, so port {port} would not be used: write `--host 127.0.0.1`")
         }
         (None, _, Some(port)) if !named_localhost => Endpoint::Tcp("127.0.0.1".into(), port),
         (None, ..) => Endpoint::Socket(DEFAULT_SOCKET.into()),
     };
+    let beside = |port| Endpoint::Tcp(host.clone().unwrap_or_else(|| "127.0.0.1".into()), port);
+    let target = Target { endpoint, extra: common.extra_port.map(beside), tls: common.tls.resolve()? };
     Ok(Plan {
-        endpoint,
+        target,
         account: Account { user: common.user, password },
         budget: common.timeout,
         style: Style {
@@ -303,6 +314,17 @@ fn plan<O>(
         allowed_ports: common.allow_port,
         file,
     })
+}
+
+/// A path that a socket can have.
+fn path_of_socket(path: String) -> Result<String> {
+    ensure!(!path.starts_with('@'), "`--socket {path}`: abstract sockets are not supported, write a path or `--host`");
+    ensure!(
+        path.len() <= SOCKET_PATH_MAX,
+        "`--socket` is {} bytes long, the limit is {SOCKET_PATH_MAX}: {path}",
+        path.len()
+    );
+    Ok(path)
 }
 
 /// The style of a run whose options could not be read: the form that was typed, where it can be recognised.
@@ -456,7 +478,7 @@ mod tests {
     }
 
     fn endpoint(text: &str, words: &[&str]) -> String {
-        parsed(text, words).map_or_else(|error| format!("{error:#}"), |plan| plan.endpoint.to_string())
+        parsed(text, words).map_or_else(|error| format!("{error:#}"), |plan| plan.target.endpoint.to_string())
     }
 
     #[test]
@@ -488,6 +510,25 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_that_cannot_be_is_refused() {
+        let long = "/".repeat(SOCKET_PATH_MAX);
+        assert_eq!(endpoint("", &["--socket", &long]), long);
+        let longer = format!("`--socket` is 108 bytes long, the limit is 107: {long}/");
+        assert_eq!(endpoint("", &["--socket", &format!("{long}/")]), longer);
+        let abstract_socket = "`--socket @mysql`: abstract sockets are not supported, write a path or `--host`";
+        assert_eq!(endpoint("[client]\nsocket=@mysql\n", &[]), abstract_socket);
+    }
+
+    #[test]
+    fn a_server_that_is_full_is_asked_on_its_extra_port() {
+        let extra = |words: &[&str]| parsed("", words).unwrap().target.extra.map(|extra| extra.to_string());
+        assert_eq!(extra(&[]), None);
+        assert_eq!(extra(&["--extra-port=3307"]).unwrap(), "127.0.0.1:3307");
+        assert_eq!(extra(&["--socket=/a", "--extra-port=3307"]).unwrap(), "127.0.0.1:3307");
+        assert_eq!(extra(&["--host=db01", "--extra-port=3307"]).unwrap(), "db01:3307");
+    }
+
+    #[test]
     fn flags_are_switched_as_in_every_mysql_program() {
         for (text, words, expected) in [
             ("", &[][..], false),
@@ -507,7 +548,7 @@ mod tests {
     fn answers_are_shared_only_by_the_same_question() {
         let key = |text: &str, words: &[&str]| {
             let plan = parsed(text, &[&["--share=500ms"], words].concat()).unwrap();
-            format!("{:?}", plan.question(&plan.endpoint).unwrap())
+            format!("{:?}", plan.question(&plan.target).unwrap())
         };
         let plain = key("", &[]);
         assert_eq!(plain, key("", &["--format=json", "--quiet", "--reason-phrase", "--allow-port=3307"]));
@@ -519,11 +560,15 @@ mod tests {
             &["--timeout=800ms"],
             &["--share=400ms"],
             &["--share-dir=/a"],
+            &["--extra-port=3307"],
+            &["--ssl-mode=REQUIRED"],
+            &["--ssl-ca=/a"],
         ] {
             assert_ne!(plain, key("", words), "{words:?}");
         }
         assert!(!key("[client]\npassword=hidden\n", &[]).contains("hidden"));
-        assert!(parsed("", &[]).unwrap().question(&Endpoint::Socket("/a".into())).is_none());
+        let unshared = parsed("", &[]).unwrap();
+        assert!(unshared.question(&unshared.target).is_none());
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod report;
 mod request;
 mod server;
 mod share;
+mod tls;
 mod variable;
 mod verdict;
 
@@ -47,7 +48,7 @@ use args::{Asked, Plan};
 use deadline::{Deadline, GAVE_UP, Step};
 use report::{Form, Report, Style};
 use request::Request;
-use server::Endpoint;
+use server::{FULL_HOUSE, Target};
 use share::{Question, Turn};
 
 /// One check: a name, options, a question to the server, and the rules that judge its answer.
@@ -126,7 +127,7 @@ fn misconfigured<O>(name: &'static str, error: anyhow::Error) -> Configured<O> {
 /// What is to be asked, and of whom.
 struct Aim<O> {
     plan: Box<Plan<O>>,
-    endpoint: Endpoint,
+    target: Target,
     question: Option<Question>,
 }
 
@@ -139,9 +140,9 @@ struct Refusal {
 /// The options and the request together: which instance is asked, and whether the answer is shared.
 fn aim<O: fmt::Debug>(plan: anyhow::Result<Box<Plan<O>>>, request: &Request) -> Result<Aim<O>, Refusal> {
     let plan = plan.map_err(|why| Refusal { why, misconfigured: true })?;
-    let endpoint = plan.chosen(request).map_err(|why| Refusal { why, misconfigured: false })?;
-    let question = plan.question(&endpoint);
-    Ok(Aim { plan, endpoint, question })
+    let target = plan.chosen(request).map_err(|why| Refusal { why, misconfigured: false })?;
+    let question = plan.question(&target);
+    Ok(Aim { plan, target, question })
 }
 
 /// From the aim to the verdict. The session is handed back, so that its goodbye can wait until the answer is out.
@@ -175,14 +176,15 @@ fn check<'d, C: Check>(
 
 /// Asks the server and judges what it says.
 fn ask<'d, C: Check>(aim: &Aim<C::Options>, deadline: &'d Deadline) -> (Report, Option<Session<'d>>) {
-    let Aim { plan, endpoint, .. } = aim;
-    let mut session = match Session::open(endpoint, &plan.account, deadline) {
+    let Aim { plan, target, .. } = aim;
+    let mut session = match Session::open(target, &plan.account, deadline) {
         Ok(session) => session,
         Err(error) => return (Report::down(error.to_string(), deadline), None),
     };
     let report = match C::probe(&mut session, &plan.own) {
         Ok(facts) => {
             let verdict = C::judge(&facts, &plan.own);
+            let verdict = if session.is_beside_a_full_house() { verdict.after(FULL_HOUSE) } else { verdict };
             let wanted = plan.style.form == Form::Json || plan.sharing.is_some();
             let facts = if wanted { serde_json::to_value(&facts).unwrap_or_default() } else { Value::Null };
             Report::of(verdict, facts, deadline)

@@ -120,14 +120,22 @@ fn read_file(path: &Path, depth: usize, found: &mut Vec<Setting>) -> Result<()> 
     Ok(())
 }
 
-/// Reads a regular file that only its owner may write.
-fn read_trusted(path: &Path) -> Result<String> {
+/// Opens a regular file that only its owner may write.
+///
+/// # Errors
+/// When it is none, or cannot be read. The words say why, and do not name the file.
+pub fn open_trusted(path: &Path) -> Result<(File, fs::Metadata)> {
     // O_NONBLOCK: opening a FIFO must not wait for its writer.
     let opened = File::options().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path);
     let file = opened.map_err(|error| io_words(&error))?;
     let about = file.metadata().map_err(|error| io_words(&error))?;
     ensure!(about.is_file(), "it is no regular file");
     ensure_only_owner_writes(&about)?;
+    Ok((file, about))
+}
+
+fn read_trusted(path: &Path) -> Result<String> {
+    let (file, about) = open_trusted(path)?;
     ensure!(about.len() <= FILE_MAX, "it is larger than {} KiB", FILE_MAX / 1024);
     let mut bytes = Vec::with_capacity(usize::try_from(about.len())? + 1);
     file.take(FILE_MAX).read_to_end(&mut bytes).map_err(|error| io_words(&error))?;

@@ -5,21 +5,39 @@
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 
+use mysql::error::tls::TlsError;
 use mysql::prelude::Queryable;
-use mysql::{Conn, DriverError, OptsBuilder, Value};
+use mysql::{ClientIdentity, Conn, DriverError, OptsBuilder, ResultSet, SslOpts, Text, Value};
 use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::deadline::{Deadline, Step};
 use crate::option_file::Secret;
+use crate::tls::{self, Mode, Tls};
 use crate::variable::Variable;
 
 /// The largest packet that is accepted, in bytes. Replication status rows carry GTID sets, which can be long.
 const PACKET_MAX: usize = 16 * 1024 * 1024;
 /// The most rows that are kept of an answer; `MySQL` allows 256 channels.
 const ROWS_MAX: usize = 1024;
+
+/// What is said before the reason of a server that was asked on its extra port.
+pub const FULL_HOUSE: &str = "too many connections (1040), asked on the extra port";
+/// All connections are taken (`ER_CON_COUNT_ERROR`).
+const TOO_MANY_CONNECTIONS: u16 = 1040;
+
+/// The server to ask, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Where it still listens when all connections are taken.
+    pub extra: Option<Endpoint>,
+    /// What is asked of a connection over TCP; `None` for no TLS.
+    pub tls: Option<Tls>,
+}
 
 /// Where the server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +81,10 @@ impl ServerError {
         self.code
     }
 
+    fn of(words: &str) -> ServerError {
+        ServerError { words: words.to_owned(), code: None }
+    }
+
     fn new(cannot: &str, error: &mysql::Error) -> ServerError {
         let (why, code) = explain(error);
         ServerError { words: format!("cannot {cannot}: {why}"), code }
@@ -102,34 +124,26 @@ impl Family {
 pub struct Session<'d> {
     conn: Conn,
     deadline: &'d Deadline,
+    beside_a_full_house: bool,
 }
 
 impl<'d> Session<'d> {
-    /// Connects and logs in.
+    /// Connects and logs in; on the extra port, where there is one, when all connections are taken.
     ///
     /// # Errors
-    /// When nobody listens, or the login is refused.
-    pub fn open(endpoint: &Endpoint, account: &Account, deadline: &'d Deadline) -> Result<Session<'d>, ServerError> {
-        let options = OptsBuilder::new()
-            .user(Some(account.user.as_str()))
-            .pass(account.password.as_ref().map(Secret::reveal))
-            // Each of these would cost a query or a second connection.
-            .prefer_socket(false)
-            .max_allowed_packet(Some(PACKET_MAX))
-            .connect_attrs(None::<std::collections::HashMap<String, String>>)
-            .stmt_cache_size(0);
-        let conn = match endpoint {
-            Endpoint::Socket(path) => {
-                deadline.enter(Step::Connect);
-                Conn::new(options.socket(Some(path.as_str()))).map_err(|error| login_error(endpoint, &error))?
+    /// When nobody listens, TLS cannot be had as asked, or the login is refused.
+    pub fn open(target: &Target, account: &Account, deadline: &'d Deadline) -> Result<Session<'d>, ServerError> {
+        let Target { endpoint, extra, tls } = target;
+        let log_in = |endpoint| log_in(endpoint, tls.as_ref(), account, deadline);
+        match (log_in(endpoint), extra) {
+            (Err(full), Some(extra)) if full.code() == Some(TOO_MANY_CONNECTIONS) => {
+                let also =
+                    |error| ServerError { words: format!("too many connections (1040), then {error}"), code: None };
+                let conn = log_in(extra).map_err(also)?;
+                Ok(Session { conn, deadline, beside_a_full_house: true })
             }
-            Endpoint::Tcp(host, port) => {
-                let addresses = resolve(host, *port, deadline)?;
-                deadline.enter(Step::Connect);
-                connect_to_any(endpoint, &options, &addresses)?
-            }
-        };
-        Ok(Session { conn, deadline })
+            (conn, _) => Ok(Session { conn: conn?, deadline, beside_a_full_house: false }),
+        }
     }
 
     /// The family of the server.
@@ -138,26 +152,100 @@ impl<'d> Session<'d> {
         Family::from_version(self.conn.server_version())
     }
 
+    /// Whether all connections were taken, and the extra port let us in.
+    #[must_use]
+    pub fn is_beside_a_full_house(&self) -> bool {
+        self.beside_a_full_house
+    }
+
     /// Runs one statement in the text protocol: a Galera node that is not ready refuses prepared statements.
     ///
     /// # Errors
     /// When the server refuses it or goes away, and for an answer of more than 1024 rows.
     pub fn query(&mut self, statement: &str) -> Result<Vec<Row>, ServerError> {
-        self.deadline.enter(Step::Query);
-        let failed = |error: mysql::Error| ServerError::new("query", &error);
-        let answer = self.conn.query_iter(statement).map_err(failed)?;
-        let names: Arc<[String]> =
-            answer.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
-        let mut rows = Vec::new();
-        for row in answer {
-            let values = row.map_err(failed)?.unwrap().into_iter().map(text).collect();
-            rows.push(Row { names: Arc::clone(&names), values });
-            if rows.len() > ROWS_MAX {
-                return Err(ServerError { words: format!("cannot query: more than {ROWS_MAX} rows"), code: None });
-            }
-        }
-        Ok(rows)
+        self.query_each(&[statement]).pop().unwrap_or_else(|| Err(ServerError::of("cannot query: no answer")))
     }
+
+    /// Runs several statements in one round trip (one `COM_QUERY`), and gives the answer of each, as [`Session::query`]
+    /// does. What comes after an error was not run and is not there.
+    pub fn query_each(&mut self, statements: &[&str]) -> Vec<Result<Vec<Row>, ServerError>> {
+        self.deadline.enter(Step::Query);
+        let mut answer = match self.conn.query_iter(statements.join("; ")) {
+            Ok(answer) => answer,
+            Err(error) => return vec![Err(ServerError::new("query", &error))],
+        };
+        let mut sets: Vec<Result<Vec<Row>, ServerError>> = Vec::new();
+        while sets.len() < statements.len() && sets.last().is_none_or(Result::is_ok) {
+            let Some(set) = answer.iter() else { break };
+            sets.push(rows(set));
+        }
+        sets
+    }
+}
+
+/// The rows of one answer.
+fn rows(set: ResultSet<'_, '_, '_, '_, Text>) -> Result<Vec<Row>, ServerError> {
+    let names: Arc<[String]> = set.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
+    let mut rows = Vec::new();
+    for row in set {
+        let values = row.map_err(|error| ServerError::new("query", &error))?.unwrap().into_iter().map(text).collect();
+        rows.push(Row { names: Arc::clone(&names), values });
+        if rows.len() > ROWS_MAX {
+            return Err(ServerError::of(&format!("cannot query: more than {ROWS_MAX} rows")));
+        }
+    }
+    Ok(rows)
+}
+
+fn log_in(endpoint: &Endpoint, tls: Option<&Tls>, account: &Account, deadline: &Deadline) -> Result<Conn, ServerError> {
+    let options = OptsBuilder::new()
+        .user(Some(account.user.as_str()))
+        .pass(account.password.as_ref().map(Secret::reveal))
+        // Each of these would cost a query or a second connection.
+        .prefer_socket(false)
+        .max_allowed_packet(Some(PACKET_MAX))
+        .connect_attrs(None::<std::collections::HashMap<String, String>>)
+        .stmt_cache_size(0);
+    match endpoint {
+        Endpoint::Socket(path) => {
+            deadline.enter(Step::Connect);
+            Conn::new(options.socket(Some(path.as_str()))).map_err(|error| login_error(endpoint, &error))
+        }
+        Endpoint::Tcp(host, port) => {
+            let options = match tls {
+                Some(tls) => {
+                    tls.ensure_files().map_err(|error| ServerError::of(&format!("{error:#}")))?;
+                    options.ssl_opts(ssl_opts(tls))
+                }
+                None => options,
+            };
+            let addresses = match tls {
+                // The driver verifies the name that it connects to, so it has to look it up itself.
+                Some(Tls { mode: Mode::VerifyIdentity, .. }) => vec![(host.clone(), *port)],
+                _ => resolve(host, *port, deadline)?,
+            };
+            deadline.enter(Step::Connect);
+            let conn = match connect_to_any(&options, &addresses) {
+                Err(mysql::Error::DriverError(DriverError::TlsNotSupported))
+                    if tls.is_some_and(|tls| tls.mode == Mode::Preferred) =>
+                {
+                    // The driver hangs up where TLS is not offered, so this is a second connection.
+                    connect_to_any(&options.ssl_opts(None::<SslOpts>), &addresses)
+                }
+                conn => conn,
+            };
+            conn.map_err(|error| login_error(endpoint, &error))
+        }
+    }
+}
+
+fn ssl_opts(tls: &Tls) -> SslOpts {
+    let identity = tls.identity.clone().map(|(certificate, key)| ClientIdentity::new(certificate, key));
+    SslOpts::default()
+        .with_root_cert_path(tls.authorities.clone())
+        .with_client_identity(identity)
+        .with_danger_accept_invalid_certs(!tls.mode.verifies())
+        .with_danger_skip_domain_validation(tls.mode != Mode::VerifyIdentity)
 }
 
 /// In the text protocol a value is bytes or NULL.
@@ -199,33 +287,32 @@ impl Row {
     }
 }
 
-fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<SocketAddr>, ServerError> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
+/// The addresses of a host, in their order.
+fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<(String, u16)>, ServerError> {
+    if host.parse::<IpAddr>().is_ok() {
+        return Ok(vec![(host.to_owned(), port)]);
     }
     deadline.enter(Step::Resolve);
-    let unknown = || ServerError { words: format!("cannot look up host name {host}"), code: None };
+    let unknown = || ServerError::of(&format!("cannot look up host name {host}"));
     let addresses: Vec<_> = (host, port).to_socket_addrs().map_err(|_| unknown())?.collect();
-    if addresses.is_empty() { Err(unknown()) } else { Ok(addresses) }
+    if addresses.is_empty() {
+        return Err(unknown());
+    }
+    Ok(addresses.into_iter().map(|address| (address.ip().to_string(), address.port())).collect())
 }
 
 /// Tries the addresses of a name in their order; only one where nobody listens sends us on to the next.
-fn connect_to_any(endpoint: &Endpoint, options: &OptsBuilder, addresses: &[SocketAddr]) -> Result<Conn, ServerError> {
-    let mut last = None;
-    for address in addresses {
-        let ip = match address.ip() {
-            IpAddr::V4(ip) => ip.to_string(),
-            IpAddr::V6(ip) => format!("[{ip}]"),
-        };
-        match Conn::new(options.clone().ip_or_hostname(Some(ip)).tcp_port(address.port())) {
-            Ok(conn) => return Ok(conn),
-            Err(error @ mysql::Error::DriverError(DriverError::CouldNotConnect(_))) => {
-                last = Some(login_error(endpoint, &error));
-            }
-            Err(error) => return Err(login_error(endpoint, &error)),
+fn connect_to_any(options: &OptsBuilder, addresses: &[(String, u16)]) -> mysql::Result<Conn> {
+    let mut last = mysql::Error::DriverError(DriverError::CouldNotConnect(None));
+    for (host, port) in addresses {
+        // The driver wants an IPv6 address as it stands in a URL.
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        match Conn::new(options.clone().ip_or_hostname(Some(host)).tcp_port(*port)) {
+            Err(error @ mysql::Error::DriverError(DriverError::CouldNotConnect(_))) => last = error,
+            conn => return conn,
         }
     }
-    Err(last.unwrap_or_else(|| ServerError { words: format!("cannot connect to {endpoint}: no address"), code: None }))
+    Err(last)
 }
 
 fn login_error(endpoint: &Endpoint, error: &mysql::Error) -> ServerError {
@@ -239,10 +326,17 @@ fn login_error(endpoint: &Endpoint, error: &mysql::Error) -> ServerError {
 
 /// Our words for what went wrong, and the server's number for it.
 fn explain(error: &mysql::Error) -> (String, Option<u16>) {
-    use mysql::Error::{CodecError, DriverError as FromDriver, IoError, MySqlError};
+    use mysql::Error::{CodecError, DriverError as FromDriver, IoError, MySqlError, TlsError as FromTls};
     match error {
         MySqlError(refusal) => (server_words(refusal.code), Some(refusal.code)),
-        IoError(error) | CodecError(PacketCodecError::Io(error)) => (io_words(error.kind()), None),
+        FromTls(TlsError::Tls(error)) => (tls::words(error), None),
+        FromTls(_) => ("TLS cannot be used as configured".into(), None),
+        IoError(error) | CodecError(PacketCodecError::Io(error)) => {
+            // TLS is spoken while reading and writing.
+            let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            (tls.map_or_else(|| io_words(error.kind()), tls::words), None)
+        }
+        FromDriver(DriverError::TlsNotSupported) => ("the server offers no TLS".into(), None),
         FromDriver(DriverError::CouldNotConnect(Some((_, _, kind)))) => (io_words(*kind), None),
         FromDriver(DriverError::UnknownAuthPlugin(plugin)) => {
             (format!("authentication plugin `{plugin}` is not supported"), None)
@@ -287,6 +381,7 @@ fn server_words(code: u16) -> String {
         1227 => "missing privilege",
         1820 | 1862 => "the password has expired",
         3032 => "the server is in offline mode",
+        3159 => "the server requires TLS, set `ssl-mode`",
         3118 | 4151 => "the account is locked",
         _ => return format!("error {code}"),
     };

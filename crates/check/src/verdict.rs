@@ -39,6 +39,11 @@ impl Verdict {
         &self.reason
     }
 
+    /// The same verdict, with something said before its reason.
+    pub fn after(self, what: &str) -> Verdict {
+        Verdict { up: self.up, reason: presentable(&format!("{what}: {}", self.reason)) }
+    }
+
     /// `up` or `down`, `HAProxy`'s own words.
     #[must_use]
     pub fn word(&self) -> &'static str {

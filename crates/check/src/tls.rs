@@ -1,0 +1,246 @@
+//! TLS to the server: the words of both families, what they mean together, and what failed, in our words.
+//!
+//! Off unless an option asks for it, and never used on a Unix socket, which does not leave the host. Nothing of it runs
+//! then.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use rustls::{CertificateError, Error as TlsError};
+
+use crate::args::switch;
+use crate::option_file::open_trusted;
+
+/// The largest file of certificates, in bytes: all public authorities together are a fourth of it.
+const FILE_MAX: u64 = 1024 * 1024;
+
+/// The options of TLS, as typed.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Encrypt TCP: DISABLED, PREFERRED, REQUIRED, `VERIFY_CA` or `VERIFY_IDENTITY` [default: DISABLED]
+    #[arg(long, value_name = "MODE", value_parser = mode, help_heading = "Server")]
+    ssl_mode: Option<Mode>,
+    /// Trust the authorities in this PEM file; alone it means `VERIFY_CA`
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    ssl_ca: Option<PathBuf>,
+    /// Show the server this certificate
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    ssl_cert: Option<PathBuf>,
+    /// The key of the certificate
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    ssl_key: Option<PathBuf>,
+    /// MariaDB's word for REQUIRED
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "1",
+          value_parser = switch, help_heading = "Server")]
+    ssl: Option<bool>,
+    /// MariaDB's word for `VERIFY_IDENTITY`
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "1",
+          value_parser = switch, help_heading = "Server")]
+    ssl_verify_server_cert: Option<bool>,
+}
+
+/// How much is asked of the connection, from little to much.
+///
+/// Source: `--ssl-mode` in "Command Options for Encrypted Connections", `MySQL` 8.4 Reference Manual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Not encrypted.
+    Disabled,
+    /// Encrypted where the server offers it.
+    Preferred,
+    /// Encrypted, with whoever answers.
+    Required,
+    /// And the certificate comes from an authority of `ssl-ca`.
+    VerifyCa,
+    /// And it is for the host we asked for.
+    VerifyIdentity,
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    match text.to_ascii_uppercase().as_str() {
+        "DISABLED" => Ok(Mode::Disabled),
+        "PREFERRED" => Ok(Mode::Preferred),
+        "REQUIRED" => Ok(Mode::Required),
+        "VERIFY_CA" => Ok(Mode::VerifyCa),
+        "VERIFY_IDENTITY" => Ok(Mode::VerifyIdentity),
+        _ => Err("must be DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY".into()),
+    }
+}
+
+/// TLS as asked for: never [`Mode::Disabled`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// How much is asked.
+    pub mode: Mode,
+    /// The authorities that may sign the server's certificate; always there where it is verified.
+    pub authorities: Option<PathBuf>,
+    /// Our certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Options {
+    /// What the options mean together; `None` is no TLS. `ssl-mode` says it all; without it `MariaDB`'s words count, and a
+    /// file that is given is meant to be used.
+    ///
+    /// # Errors
+    /// Verification without the authorities to verify with.
+    pub fn resolve(self) -> Result<Option<Tls>> {
+        let given = self.ssl_ca.is_some() || self.ssl_cert.is_some() || self.ssl_key.is_some();
+        let mode = match (self.ssl_mode, self.ssl, self.ssl_verify_server_cert) {
+            (Some(mode), ..) => mode,
+            (None, Some(false), _) => Mode::Disabled,
+            (None, _, Some(true)) => Mode::VerifyIdentity,
+            (None, _, None) if self.ssl_ca.is_some() => Mode::VerifyCa,
+            (None, Some(true), _) => Mode::Required,
+            (None, None, _) if given => Mode::Required,
+            (None, None, _) => Mode::Disabled,
+        };
+        if mode == Mode::Disabled {
+            return Ok(None);
+        }
+        ensure!(
+            self.ssl_ca.is_some() || !mode.verifies(),
+            "the server's certificate cannot be verified without an authority: write `ssl-ca=FILE`"
+        );
+        // As in the client programs, one file may hold both.
+        let identity = match (self.ssl_cert, self.ssl_key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (Some(both), None) | (None, Some(both)) => Some((both.clone(), both)),
+            (None, None) => None,
+        };
+        Ok(Some(Tls { mode, authorities: self.ssl_ca, identity }))
+    }
+}
+
+impl Mode {
+    /// Whether the server's certificate must come from an authority of ours.
+    #[must_use]
+    pub fn verifies(self) -> bool {
+        matches!(self, Mode::VerifyCa | Mode::VerifyIdentity)
+    }
+}
+
+impl Tls {
+    /// Looks at the files before the driver does, which would not say which one is wrong.
+    ///
+    /// # Errors
+    /// A file that cannot be read, that others may write, that is too large, or that has nothing of its kind in it.
+    pub fn ensure_files(&self) -> Result<()> {
+        let (certificate, key) =
+            self.identity.as_ref().map_or((None, None), |(certificate, key)| (Some(certificate), Some(key)));
+        for (option, file, kind) in [
+            ("ssl-ca", self.authorities.as_ref(), "CERTIFICATE-----"),
+            ("ssl-cert", certificate, "CERTIFICATE-----"),
+            ("ssl-key", key, "PRIVATE KEY-----"),
+        ] {
+            if let Some(file) = file {
+                ensure_pem(file, kind).with_context(|| format!("cannot use `{option}` {}", file.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ensure_pem(file: &Path, kind: &str) -> Result<()> {
+    let (file, _) = open_trusted(file)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= FILE_MAX, "it is larger than {} KiB", FILE_MAX / 1024);
+    let text = String::from_utf8_lossy(&bytes);
+    ensure!(!text.contains("ENCRYPTED"), "the key has a passphrase, which nobody is here to type");
+    ensure!(text.contains(kind), "there is no PEM of a {} in it", kind.trim_end_matches('-').to_lowercase());
+    Ok(())
+}
+
+/// What failed, in our words. The server's certificate is named only by what is wrong with it.
+#[must_use]
+pub fn words(error: &TlsError) -> String {
+    use CertificateError as Cert;
+    match error {
+        TlsError::InvalidCertificate(why) => match why {
+            Cert::Expired | Cert::ExpiredContext { .. } => "the server's certificate has expired".into(),
+            Cert::NotValidYet | Cert::NotValidYetContext { .. } => "the server's certificate is not valid yet".into(),
+            Cert::UnknownIssuer => "no authority of `ssl-ca` signed the server's certificate".into(),
+            Cert::NotValidForName | Cert::NotValidForNameContext { .. } => {
+                "the server's certificate is for another host".into()
+            }
+            Cert::BadSignature => "the signature of the server's certificate is wrong".into(),
+            Cert::Other(why) => format!("the server's certificate cannot be used ({why})"),
+            why => format!("the server's certificate cannot be used ({why:?})"),
+        },
+        TlsError::AlertReceived(alert) => format!("the server ended TLS ({alert:?})"),
+        TlsError::PeerIncompatible(_) => "the server speaks no TLS 1.2 or 1.3 that we know".into(),
+        TlsError::InconsistentKeys(_) => "`ssl-key` is not the key of `ssl-cert`".into(),
+        TlsError::NoCertificatesPresented => "the server showed no certificate".into(),
+        _ => "TLS failed".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn options() -> Options {
+        Options { ssl_mode: None, ssl_ca: None, ssl_cert: None, ssl_key: None, ssl: None, ssl_verify_server_cert: None }
+    }
+
+    #[test]
+    fn the_words_of_both_families_mean_one_mode() {
+        let ca = || Some(PathBuf::from("/ca"));
+        let base = options;
+        for (options, mode) in [
+            (base(), None),
+            (Options { ssl_mode: Some(Mode::Disabled), ssl_ca: ca(), ssl: Some(true), ..base() }, None),
+            (Options { ssl_mode: Some(Mode::Preferred), ssl_ca: ca(), ..base() }, Some(Mode::Preferred)),
+            (Options { ssl_mode: Some(Mode::VerifyIdentity), ssl_ca: ca(), ..base() }, Some(Mode::VerifyIdentity)),
+            (Options { ssl_ca: ca(), ..base() }, Some(Mode::VerifyCa)),
+            (Options { ssl_ca: ca(), ssl: Some(true), ..base() }, Some(Mode::VerifyCa)),
+            (Options { ssl_ca: ca(), ssl: Some(false), ..base() }, None),
+            (Options { ssl_ca: ca(), ssl_verify_server_cert: Some(true), ..base() }, Some(Mode::VerifyIdentity)),
+            (Options { ssl_ca: ca(), ssl_verify_server_cert: Some(false), ..base() }, Some(Mode::Required)),
+            (Options { ssl: Some(true), ..base() }, Some(Mode::Required)),
+            (Options { ssl_cert: ca(), ..base() }, Some(Mode::Required)),
+            (Options { ssl_verify_server_cert: Some(false), ..base() }, None),
+        ] {
+            let shown = format!("{options:?}");
+            assert_eq!(options.resolve().unwrap().map(|tls| tls.mode), mode, "{shown}");
+        }
+        let both = Options { ssl_cert: ca(), ..options() }.resolve().unwrap().unwrap();
+        assert_eq!(both.identity, Some(("/ca".into(), "/ca".into())));
+    }
+
+    #[test]
+    fn nothing_is_verified_without_an_authority() {
+        for mode in [Mode::VerifyCa, Mode::VerifyIdentity] {
+            let error = Options { ssl_mode: Some(mode), ..options() }.resolve().unwrap_err().to_string();
+            assert!(error.ends_with("write `ssl-ca=FILE`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_read_in_any_case() {
+        assert_eq!(mode("verify_ca"), Ok(Mode::VerifyCa));
+        assert!(mode("VERIFY-CA").unwrap_err().starts_with("must be DISABLED"));
+    }
+
+    #[test]
+    fn a_file_is_named_with_what_is_wrong_with_it() {
+        let file = std::env::temp_dir().join(format!("tls-{}.pem", std::process::id()));
+        let tls = Tls { mode: Mode::VerifyCa, authorities: Some(file.clone()), identity: None };
+        let refused = |text: &str, mode: u32| {
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            tls.ensure_files().map_err(|error| format!("{error:#}"))
+        };
+        let place = format!("cannot use `ssl-ca` {}: ", file.display());
+        assert_eq!(refused("-----BEGIN CERTIFICATE-----", 0o644), Ok(()));
+        assert_eq!(refused("", 0o644), Err(format!("{place}there is no PEM of a certificate in it")));
+        assert!(refused("-----BEGIN CERTIFICATE-----", 0o666).unwrap_err().contains("others may write it"));
+        assert!(refused(&" ".repeat(1024 * 1024 + 1), 0o644).unwrap_err().ends_with("larger than 1024 KiB"));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(tls.ensure_files().map_err(|error| format!("{error:#}")), Err(format!("{place}no such file")));
+    }
+}
