@@ -15,10 +15,14 @@ FAST_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 MYSQLCHK_BIN := $(CARGO_TARGET_DIR)/$(TARGET)/release
 export MYSQLCHK_BIN
 
+# Where `make roots` unpacks what Debian 12 does not have, and where the tests look for it.
+MYSQLCHK_ROOTS := $(CARGO_TARGET_DIR)/roots
+export MYSQLCHK_ROOTS
+
 PROGRAMS := mysqlchk-status mysqlchk-replication galera-chk
 BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%)
 
-.PHONY: help build check test demo bench man install deps
+.PHONY: help build check test demo bench man install deps roots
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 
@@ -34,7 +38,7 @@ check: man ## formatting, lints, unit tests and the rules of the house; no serve
 	tests/house
 	$(CARGO) test --workspace --lib --bins --locked --quiet
 
-test: deps check build ## everything, with real servers
+test: deps roots check build ## everything, with real servers
 	$(CARGO) test --package mysqlchk-tests --tests --locked -- --test-threads=2
 
 demo: deps build ## a source, a replica, xinetd and HAProxy on loopback; a fault, and what the checks make of it
@@ -80,3 +84,6 @@ install: $(BINARIES) ## binaries, services, manual pages and an example option f
 
 deps: ## what demo and test need from Debian; installs it as root, names it otherwise
 	@tests/deps
+
+roots: ## MySQL 9, MariaDB 11.8 and HAProxy 3.2 for test, unpacked below the target directory; installs nothing
+	@tests/roots
