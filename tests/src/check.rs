@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::http::{REQUEST, Reply};
-use crate::mariadb::Server;
 use crate::scratch::Scratch;
+use crate::server::Server;
 use crate::{janitor, scratch, user};
 
 /// No check may take this long.
@@ -96,7 +96,12 @@ impl Check {
     /// Any program, in the same way.
     #[must_use]
     pub fn program(path: &Path) -> Self {
-        let mut command = Command::new(path);
+        Self::of(Command::new(path))
+    }
+
+    /// A program that takes a few words to start, such as one of [`crate::roots`].
+    #[must_use]
+    pub fn of(mut command: Command) -> Self {
         command.env_clear().current_dir("/");
         user::drop_to_unprivileged(&mut command);
         Self { command, stdin: REQUEST.to_vec(), open: false }

@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::mariadb::{Server, template};
+use crate::server::Server;
+use crate::software::Software;
 use crate::{address, janitor, wait};
 
 /// How long the cluster may take to get where it should be.
@@ -32,7 +33,7 @@ pub enum Stage {
     Locked,
 }
 
-/// Three nodes, numbered from 0, with the schema of [`crate::mariadb`].
+/// Three nodes, numbered from 0, with the schema of [`crate::server`].
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Server>,
@@ -183,7 +184,7 @@ impl Cluster {
         let (donor, joining) = (&self.nodes[donor], &self.nodes[joiner]);
         donor.hold(if stage == Stage::Open { "open" } else { "locked" });
         joining.stop();
-        joining.take_data(template());
+        joining.take_data(Software::MariaDb.template());
         joining.launch(&[&format!("--wsrep-sst-donor={}", donor.ip())]);
         wait::until_equal("the donor's state", BOUND, Some("2".to_owned()), || donor.status("wsrep_local_state"));
         if stage == Stage::Locked {
@@ -257,7 +258,7 @@ fn prepare(ip: Ipv4Addr, group: &[Ipv4Addr], data: &Path, lines: &[&str]) -> Ser
          wsrep_provider_options=\"gmcast.listen_addr=tcp://{ip}:4567;ist.recv_addr={ip}:4568;ist.recv_bind={ip}:4568;\
          gcache.size=8M;{TIMERS}\""
     );
-    let node = Server::prepare(ip, data, &[&[&*own], lines].concat());
+    let node = Server::prepare(Software::MariaDb, ip, data, &[&[&*own], lines].concat());
     for method in ["rsync", "mariabackup"] {
         node.provide(&format!("wsrep_sst_{method}"), include_str!("galera/transfer.sh"));
     }
@@ -270,7 +271,7 @@ fn history() -> &'static Path {
     static HISTORY: OnceLock<PathBuf> = OnceLock::new();
     HISTORY.get_or_init(|| {
         let ip = address::fresh();
-        let node = prepare(ip, &[ip], template(), &[]);
+        let node = prepare(ip, &[ip], Software::MariaDb.template(), &[]);
         node.launch(&["--wsrep-new-cluster"]);
         node.until_answers();
         node.sql("INSERT INTO lab.t (v) VALUES (0)");

@@ -1,6 +1,6 @@
 //! A lab of real servers: what the suites start, break, heal and ask.
 //!
-//! Every server, `xinetd` and `HAProxy` here is the distribution's own program, on loopback addresses of
+//! Every server, `xinetd` and `HAProxy` here is a distribution's own program, on loopback addresses of
 //! its own, with its files in a directory that goes away. As root the daemons and the checks drop to
 //! `nobody`; without root everything runs as the caller. A program that is missing fails the test.
 //!
@@ -12,7 +12,9 @@
 //! | [`user`] | the account the daemons and the checks run as |
 //! | [`address`] | loopback addresses nobody else uses |
 //! | [`daemon`] | a process that is started, frozen and ended |
-//! | [`mariadb`] | one server, and its admin's eyes and hands |
+//! | [`roots`] | programs of other Debian releases |
+//! | [`software`] | the servers there are, and what differs between them |
+//! | [`server`] | one server, and its admin's eyes and hands |
 //! | [`replica`] | a server that follows another, and nine ways to break that |
 //! | [`galera`] | three nodes, and every state a node can be in |
 //! | [`shipped`] | the files of this project, pointed at the lab's servers |
@@ -28,10 +30,12 @@ pub mod galera;
 pub mod haproxy;
 pub mod http;
 pub mod janitor;
-pub mod mariadb;
 pub mod replica;
+pub mod roots;
 pub mod scratch;
+pub mod server;
 pub mod shipped;
+pub mod software;
 pub mod user;
 pub mod wait;
 pub mod xinetd;

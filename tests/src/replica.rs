@@ -6,7 +6,7 @@ use std::time::Duration;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use crate::mariadb::{PASSWORD, PORT, Row, Server};
+use crate::server::{PASSWORD, PORT, Row, Server};
 use crate::wait;
 
 /// How long replication may take to get where it should be.

@@ -1,17 +1,19 @@
-//! One `MariaDB` server: started from a template, asked and changed by its admin, ended with its files.
+//! One server, `MariaDB` or `MySQL`: started from a template, asked and changed by its admin, ended with its files.
 //!
-//! The template is made once per process (about a second) and copied for each server. It holds these accounts:
+//! The template is made once per process and [`Software`] (one second, `MySQL` three) and copied for each server.
+//! It holds these accounts:
 //!
 //! | account | logs in with | may |
 //! | --- | --- | --- |
 //! | `admin`@localhost, `admin`@% | [`PASSWORD`] | everything |
-//! | `nobody`@localhost, or the caller's name without root | no password: `unix_socket`, as [`crate::user::unprivileged`] | `SLAVE MONITOR` |
-//! | `mysqlchk`@localhost | `unix_socket`, as the system user of this name alone: the others get 1698 | `SLAVE MONITOR` |
-//! | `mysqlchk_tcp`@localhost, @% | [`PASSWORD`] | `SLAVE MONITOR` |
+//! | `nobody`@localhost, or the caller's name without root | no password: `unix_socket`, as [`crate::user::unprivileged`] | monitor |
+//! | `mysqlchk`@localhost | `unix_socket`, as the system user of this name alone: the others get 1698 | monitor |
+//! | `mysqlchk_tcp`@localhost, @% | [`PASSWORD`] | monitor |
 //! | `nopriv`@localhost, @% | [`PASSWORD`] | nothing |
 //! | `repl`@% | [`PASSWORD`] | `REPLICATION SLAVE` |
 //!
-//! and the schema `lab`: the table `t (id, v)`, and `gate (id)`, whose trigger holds every insert, the
+//! where `unix_socket` is `auth_socket` in `MySQL`, and to monitor is `SLAVE MONITOR`, in `MySQL` `REPLICATION CLIENT`
+//! and to read `performance_schema`; and the schema `lab`: the table `t (id, v)`, and `gate (id)`, whose trigger holds every insert, the
 //! applier's too, while [`Server::hold_gate`] says so.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,15 +22,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder, Value};
 
-use crate::daemon::{Daemon, program};
+use crate::daemon::Daemon;
 use crate::scratch::{Scratch, install};
-use crate::{address, janitor, user, wait};
+use crate::software::Software;
+use crate::{address, user, wait};
 
 /// The password of every account that has one.
 pub const PASSWORD: &str = "lab-secret";
@@ -39,19 +42,6 @@ pub const PORT: u16 = 3306;
 /// How long a server may take to answer on a loaded machine.
 pub(crate) const START: Duration = Duration::from_secs(60);
 
-/// Small and quick, not durable: a server of this kind needs 40 MB of memory and answers within 0.1 s.
-const SETTINGS: &str = "\
-innodb_data_file_path=ibdata1:5M:autoextend
-innodb_autoextend_increment=1
-innodb_log_file_size=4M
-innodb_buffer_pool_size=8M
-innodb_flush_log_at_trx_commit=0
-innodb_use_native_aio=OFF
-performance_schema=OFF
-sync_binlog=0
-skip_name_resolve
-";
-
 /// One row, by column name; NULL reads `NULL`, as in the client program.
 pub type Row = BTreeMap<String, String>;
 
@@ -60,43 +50,56 @@ pub type Row = BTreeMap<String, String>;
 pub struct Server {
     // Before the directory: the process ends first.
     daemon: Mutex<Option<Daemon>>,
+    software: Software,
     address: Ipv4Addr,
     scratch: Scratch,
 }
 
 impl Server {
-    /// Starts a server with the lab's settings.
+    /// Starts the host's `MariaDB` with the lab's settings.
     #[must_use]
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// Starts a server with more lines in its option file; a later line wins over the lab's own.
+    /// Starts the host's `MariaDB` with more lines in its option file; a later line wins over the lab's own.
     #[must_use]
     pub fn start_with(lines: &[&str]) -> Self {
-        let server = Self::prepare(address::fresh(), template(), lines);
+        Self::start_of(Software::MariaDb, lines)
+    }
+
+    /// Starts a server of any kind, with more lines in its option file.
+    #[must_use]
+    pub fn start_of(software: Software, lines: &[&str]) -> Self {
+        let server = Self::prepare(software, address::fresh(), software.template(), lines);
         server.restart();
         server
     }
 
     /// Makes directory, data and option file, and starts nothing.
-    pub(crate) fn prepare(address: Ipv4Addr, data: &Path, lines: &[&str]) -> Self {
+    pub(crate) fn prepare(software: Software, address: Ipv4Addr, data: &Path, lines: &[&str]) -> Self {
         let scratch = Scratch::new("db");
-        let server = Self { daemon: Mutex::new(None), address, scratch };
+        let server = Self { daemon: Mutex::new(None), software, address, scratch };
         server.scratch.dir("tmp");
         server.take_data(data);
         let [.., a, b, c] = address.octets();
         let id = u32::from_be_bytes([0, a, b, c]);
         let dir = server.scratch.path().display();
         let option_file = format!(
-            "[mariadbd]\n{SETTINGS}datadir={dir}/data\ntmpdir={dir}/tmp\nsocket={dir}/mysql.sock\npid_file={dir}/pid\n\
-             bind_address={address}\nport={PORT}\nreport_host={address}\nserver_id={id}\ngtid_domain_id={id}\ninnodb_fast_shutdown=2\n\
-             log_bin={dir}/data/bin\nlog_slave_updates=ON\nslave_net_timeout=4\n\
+            "{}datadir={dir}/data\ntmpdir={dir}/tmp\nsocket={dir}/mysql.sock\npid_file={dir}/pid\n\
+             bind_address={address}\nport={PORT}\nreport_host={address}\nlog_bin={dir}/data/bin\n\
              general_log=ON\ngeneral_log_file={dir}/general.log\n{}\n",
+            software.running(id),
             lines.join("\n"),
         );
         server.scratch.file("my.cnf", option_file);
         server
+    }
+
+    /// What runs there.
+    #[must_use]
+    pub fn software(&self) -> Software {
+        self.software
     }
 
     /// The server's address; nothing else listens on it unless a test puts it there.
@@ -255,7 +258,7 @@ impl Server {
 
     /// Starts the process with more arguments, and does not wait.
     pub(crate) fn launch(&self, arguments: &[&str]) {
-        let mut command = Command::new(program("mariadbd"));
+        let mut command = self.software.server();
         let bin = self.dir().join("bin");
         let path = std::env::var("PATH").unwrap_or_default();
         command
@@ -370,61 +373,4 @@ impl QueryLog<'_> {
             if sessions.len() == count && finished == count { Ok(sessions) } else { Err(sessions) }
         })
     }
-}
-
-/// The data directory that every server begins with.
-pub(crate) fn template() -> &'static Path {
-    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
-    TEMPLATE.get_or_init(|| {
-        let dir = janitor::base().join("template");
-        fs::create_dir(&dir).unwrap();
-        user::give(&dir);
-        let (option_file, accounts, tmpdir) = (dir.join("my.cnf"), dir.join("accounts.sql"), dir.join("tmp"));
-        // A starting server removes what looks like temporary tables from its tmpdir, those of its neighbours too.
-        fs::create_dir(&tmpdir).unwrap();
-        user::give(&tmpdir);
-        fs::write(&option_file, format!("[mariadbd]\n{SETTINGS}tmpdir={}\n", tmpdir.display())).unwrap();
-        fs::write(&accounts, accounts_sql()).unwrap();
-        let mut command = Command::new(program("mariadb-install-db"));
-        command
-            .arg(format!("--defaults-file={}", option_file.display()))
-            .arg(format!("--datadir={}/data", dir.display()))
-            .arg(format!("--extra-file={}", accounts.display()))
-            .args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
-            .current_dir(&dir);
-        Daemon::start(user::drop_to_unprivileged(&mut command), &dir.join("log")).until_success(START);
-        dir.join("data")
-    })
-}
-
-fn accounts_sql() -> String {
-    // `VIA unix_socket AS 'other'` is accepted by 10.11 and means nothing there: the two names must be the same.
-    let own = &user::unprivileged().name;
-    let mut sql = "FLUSH PRIVILEGES;\n".to_owned();
-    for name in [own, "mysqlchk"] {
-        sql += &format!(
-            "CREATE USER IF NOT EXISTS `{name}`@localhost IDENTIFIED VIA unix_socket;\n\
-             GRANT SLAVE MONITOR ON *.* TO `{name}`@localhost;\n"
-        );
-    }
-    sql += &format!(
-        "CREATE USER repl@'%' IDENTIFIED BY '{PASSWORD}';\n\
-         GRANT REPLICATION SLAVE ON *.* TO repl@'%';\n"
-    );
-    for host in ["localhost", "%"] {
-        sql += &format!(
-            "CREATE USER admin@'{host}' IDENTIFIED BY '{PASSWORD}';\n\
-             GRANT ALL ON *.* TO admin@'{host}' WITH GRANT OPTION;\n\
-             CREATE USER mysqlchk_tcp@'{host}' IDENTIFIED BY '{PASSWORD}';\n\
-             GRANT SLAVE MONITOR ON *.* TO mysqlchk_tcp@'{host}';\n\
-             CREATE USER nopriv@'{host}' IDENTIFIED BY '{PASSWORD}';\n"
-        );
-    }
-    sql += "CREATE DATABASE lab;\n\
-            CREATE TABLE lab.t (id INT UNSIGNED AUTO_INCREMENT PRIMARY KEY, v INT) ENGINE=InnoDB;\n\
-            CREATE TABLE lab.gate (id INT UNSIGNED AUTO_INCREMENT PRIMARY KEY) ENGINE=InnoDB;\n\
-            DELIMITER //\n\
-            CREATE DEFINER=admin@localhost TRIGGER lab.gate BEFORE INSERT ON lab.gate FOR EACH ROW \
-            WHILE LOAD_FILE(CONCAT(@@GLOBAL.tmpdir, '/gate')) IS NOT NULL DO DO SLEEP(0.02); END WHILE//\n";
-    sql
 }

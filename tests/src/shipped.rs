@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::mariadb::Server;
+use crate::server::Server;
 use crate::xinetd::Services;
 use crate::{check, janitor, user};
 

@@ -6,8 +6,8 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use lab::check::{Check, Outcome, local};
-use lab::mariadb::{PASSWORD, PORT, Server};
 use lab::scratch::Scratch;
+use lab::server::{PASSWORD, PORT, Server};
 use lab::{address, user, wait};
 
 const PROGRAMS: [&str; 3] = ["mysqlchk-status", "mysqlchk-replication", "galera-chk"];

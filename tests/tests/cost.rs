@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use lab::check::{Check, binary};
 use lab::daemon::program;
-use lab::mariadb::{PASSWORD, Server};
 use lab::scratch::Scratch;
+use lab::server::{PASSWORD, Server};
 
 /// Per check, counted with a static build on `MariaDB` 10.11 over its socket.
 struct Recorded {

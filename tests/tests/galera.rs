@@ -6,7 +6,7 @@
 
 use lab::check::{Check, Outcome, local};
 use lab::galera::{Cluster, Stage};
-use lab::mariadb::Server;
+use lab::server::Server;
 
 fn run(program: &str, node: &Server, arguments: &[&str]) -> Outcome {
     Check::new(program).args(local(node)).args(arguments).run()

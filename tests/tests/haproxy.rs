@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use lab::galera::Cluster;
 use lab::haproxy::{Haproxy, check_config};
-use lab::mariadb::{PASSWORD, Server};
 use lab::replica::Fault;
 use lab::scratch::Scratch;
+use lab::server::{PASSWORD, Server};
 use lab::xinetd::Xinetd;
 use lab::{address, shipped, user, wait};
 use mysql::prelude::Queryable;

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use lab::check::binary;
 use lab::http::{self, REQUEST, Reply};
-use lab::mariadb::Server;
 use lab::scratch::Scratch;
+use lab::server::Server;
 use lab::xinetd::{Services, Xinetd};
 use lab::{address, shipped, user, wait};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use lab::check::{Check, Outcome, local, password};
-use lab::mariadb::{PASSWORD, PORT, Server};
 use lab::replica::{Fault, Link};
 use lab::scratch::Scratch;
+use lab::server::{PASSWORD, PORT, Server};
 use lab::wait;
 
 const PROGRAM: &str = "mysqlchk-replication";

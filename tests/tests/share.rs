@@ -13,8 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::check::{Check, Outcome, binary};
-use lab::mariadb::{PORT, Server};
 use lab::scratch::Scratch;
+use lab::server::{PORT, Server};
 use lab::{user, wait};
 use mysql::prelude::Queryable;
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, flock, mknodat};

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use lab::check::{Check, Outcome, local, password};
-use lab::mariadb::{PASSWORD, PORT, Server};
 use lab::scratch::Scratch;
+use lab::server::{PASSWORD, PORT, Server};
 use lab::wait;
 use mysql::prelude::Queryable;
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use lab::haproxy::Haproxy;
 use lab::http;
-use lab::mariadb::{PASSWORD, Server};
 use lab::replica::Fault;
+use lab::server::{PASSWORD, Server};
 use lab::xinetd::Xinetd;
 use lab::{address, shipped, user};
 use mysql::prelude::Queryable;

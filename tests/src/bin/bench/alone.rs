@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lab::daemon::{Daemon, program};
 use lab::http::REQUEST;
-use lab::mariadb::Server;
+use lab::server::Server;
 use lab::user;
 
 use crate::figures::Series;

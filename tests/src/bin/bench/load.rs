@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::http::REQUEST;
-use lab::mariadb::Server;
+use lab::server::Server;
 use lab::shipped;
 use lab::xinetd::{Services, Xinetd};
 

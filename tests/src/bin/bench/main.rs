@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::thread::available_parallelism;
 use std::time::Instant;
 
-use lab::mariadb::Server;
+use lab::server::Server;
 use lab::shipped;
 
 use programs::Programs;

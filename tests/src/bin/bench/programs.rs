@@ -9,8 +9,8 @@ use std::process::Command;
 
 use lab::check::{self, Check};
 use lab::daemon::program;
-use lab::mariadb::Server;
 use lab::scratch::Scratch;
+use lab::server::Server;
 use lab::{shipped, user};
 
 /// The program that answers without asking, and without a C library either.
