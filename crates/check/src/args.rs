@@ -455,21 +455,22 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    /// Of the name that every check gives its own: clap makes a group of each, and no two may be the same.
     #[derive(Debug, Args)]
-    struct Own {
+    struct Options {
         #[arg(long, value_parser = switch, num_args = 0..=1, require_equals = true, default_value = "0", default_missing_value = "1")]
         require_writable: bool,
     }
 
     /// Parses an option file of this text and these words.
-    fn parsed(text: &str, words: &[&str]) -> Result<Plan<Own>> {
+    fn parsed(text: &str, words: &[&str]) -> Result<Plan<Options>> {
         let name = format!("args-{}-{:?}.cnf", std::process::id(), std::thread::current().id());
         let file = std::env::temp_dir().join(name);
         std::fs::write(&file, text).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         let option = format!("--defaults-file={}", file.display());
         let line = ["program", &option].into_iter().chain(words.iter().copied()).map(OsString::from);
-        let asked = parse::<Own>("mysqlchk-status", "", |_| Ok(()), line.collect::<Vec<_>>());
+        let asked = parse::<Options>("mysqlchk-status", "", |_| Ok(()), line.collect::<Vec<_>>());
         std::fs::remove_file(&file).unwrap();
         match asked? {
             Asked::Check(plan) => Ok(*plan),

@@ -11,6 +11,7 @@
 mod args;
 mod deadline;
 pub mod duration;
+pub mod group;
 mod option_file;
 mod report;
 mod request;

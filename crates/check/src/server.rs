@@ -72,7 +72,12 @@ pub struct Account {
 pub struct ServerError {
     words: String,
     code: Option<u16>,
+    privilege: Option<&'static str>,
 }
+
+/// The privileges that a server may ask for. Its own text is not passed on, and no other word of it is.
+const PRIVILEGES: [&str; 5] =
+    ["REPLICATION CLIENT", "REPLICATION SLAVE ADMIN", "SLAVE MONITOR", "REPLICA MONITOR", "BINLOG MONITOR"];
 
 impl ServerError {
     /// The server's error number; `None` when the error is not the server's.
@@ -81,13 +86,23 @@ impl ServerError {
         self.code
     }
 
+    /// The privilege that is missing, where the server names one.
+    #[must_use]
+    pub fn privilege(&self) -> Option<&'static str> {
+        self.privilege
+    }
+
     fn of(words: &str) -> ServerError {
-        ServerError { words: words.to_owned(), code: None }
+        ServerError { words: words.to_owned(), code: None, privilege: None }
     }
 
     fn new(cannot: &str, error: &mysql::Error) -> ServerError {
         let (why, code) = explain(error);
-        ServerError { words: format!("cannot {cannot}: {why}"), code }
+        let privilege = match error {
+            mysql::Error::MySqlError(refusal) => PRIVILEGES.into_iter().find(|name| refusal.message.contains(name)),
+            _ => None,
+        };
+        ServerError { words: format!("cannot {cannot}: {why}"), code, privilege }
     }
 }
 
@@ -137,8 +152,7 @@ impl<'d> Session<'d> {
         let log_in = |endpoint| log_in(endpoint, tls.as_ref(), account, deadline);
         match (log_in(endpoint), extra) {
             (Err(full), Some(extra)) if full.code() == Some(TOO_MANY_CONNECTIONS) => {
-                let also =
-                    |error| ServerError { words: format!("too many connections (1040), then {error}"), code: None };
+                let also = |error| ServerError::of(&format!("too many connections (1040), then {error}"));
                 let conn = log_in(extra).map_err(also)?;
                 Ok(Session { conn, deadline, beside_a_full_house: true })
             }
@@ -280,6 +294,12 @@ impl Row {
         self.values.get(at)?.as_deref()
     }
 
+    /// Whether there is a column of this name, be its value NULL.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|have| have.eq_ignore_ascii_case(name))
+    }
+
     /// The value under `name` as a server variable.
     #[must_use]
     pub fn variable(&self, name: &str) -> Variable {
@@ -371,14 +391,17 @@ fn server_words(code: u16) -> String {
     let words = match code {
         1040 => "too many connections",
         1045 | 1698 => "access denied",
+        1044 | 1142 | 1227 => "missing privilege",
         1047 => "the node is not ready",
         1053 => "the server is shutting down",
+        1049 => "no such database",
+        1054 => "no such column",
         1064 => "syntax error",
         1129 => "this host is blocked",
         1130 => "this host is not allowed",
+        1146 => "no such table",
         1193 => "unknown system variable",
         1203 | 1226 => "too many connections of this account",
-        1227 => "missing privilege",
         1820 | 1862 => "the password has expired",
         3032 => "the server is in offline mode",
         3159 => "the server requires TLS, set `ssl-mode`",
@@ -424,5 +447,13 @@ mod tests {
         assert_eq!(error.code(), Some(1045));
         let refusal = mysql::MySqlError { state: "HY000".into(), message: "secret".into(), code: 4242 };
         assert_eq!(ServerError::new("query", &refusal.into()).to_string(), "cannot query: error 4242");
+        let message =
+            "Access denied; you need (at least one of) the SUPER, SLAVE MONITOR privilege(s) for this operation";
+        let refusal = mysql::MySqlError { state: "42000".into(), message: message.into(), code: 1227 };
+        let error = ServerError::new("query", &refusal.into());
+        assert_eq!(
+            (error.to_string().as_str(), error.privilege()),
+            ("cannot query: missing privilege (1227)", Some("SLAVE MONITOR"))
+        );
     }
 }

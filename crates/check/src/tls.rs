@@ -18,6 +18,7 @@ const FILE_MAX: u64 = 1024 * 1024;
 
 /// The options of TLS, as typed.
 #[derive(Debug, Clone, Args)]
+#[group(skip)]
 pub struct Options {
     /// Encrypt TCP: DISABLED, PREFERRED, REQUIRED, `VERIFY_CA` or `VERIFY_IDENTITY` [default: DISABLED]
     #[arg(long, value_name = "MODE", value_parser = mode, help_heading = "Server")]

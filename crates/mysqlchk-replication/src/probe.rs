@@ -1,13 +1,19 @@
-//! What the replication check asks: the status of every channel.
+//! What the replication check asks: the status of every channel, and what else the lag is taken from, in one round trip;
+//! or the members of the replication group.
 //!
 //! Privilege: `REPLICATION CLIENT` on `MySQL` and on `MariaDB` before 10.5, `SLAVE MONITOR` on `MariaDB` since 10.5.9
-//! (`REPLICATION SLAVE ADMIN` from 10.5.2 to 10.5.8).
+//! (`REPLICATION SLAVE ADMIN` from 10.5.2 to 10.5.8); with `--lag-from=commit`, `--max-heartbeat-age` and
+//! `--group-replication` on `MySQL` also `SELECT` on `performance_schema`, with `--lag-from=heartbeat` on its table.
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, ensure};
+use check::group::{self, Membership};
 use check::{Family, Row, ServerError, Session};
 use serde::Serializer;
+
+use crate::Options;
+use crate::lag::{self, Lag, LagFrom};
 
 /// `MySQL` since 8.0.22; the only spelling since 8.4.
 const REPLICA: &str = "SHOW REPLICA STATUS";
@@ -20,11 +26,21 @@ const ALL_SLAVES: &str = "SHOW ALL SLAVES STATUS";
 const SYNTAX: u16 = 1064;
 /// The account may not run the statement (`ER_SPECIFIC_ACCESS_DENIED_ERROR`).
 const PRIVILEGE: u16 = 1227;
+/// The account may not read the database or the table (`ER_DBACCESS_DENIED_ERROR`, `ER_TABLEACCESS_DENIED_ERROR`).
+const TABLE_PRIVILEGE: [u16; 2] = [1044, 1142];
+/// There is no such database, table or column (`ER_BAD_DB_ERROR`, `ER_NO_SUCH_TABLE`, `ER_BAD_FIELD_ERROR`).
+const NO_TABLE: [u16; 3] = [1049, 1146, 1054];
 
-/// All channels of this server; none when it is no replica.
+/// What reading `performance_schema` takes.
+const PERFORMANCE_SCHEMA: &str = "SELECT ON performance_schema.*";
+
+/// What replicates to this server.
 #[derive(Debug, Default, Clone, serde::Serialize)]
 pub(crate) struct Facts {
+    /// All channels; none when it is no replica, or was not asked for them.
     pub(crate) channels: Vec<Channel>,
+    /// Its place in a replication group; `None` when it is in none, or was not asked.
+    pub(crate) group: Option<Membership>,
 }
 
 /// One row of replication status.
@@ -40,70 +56,150 @@ pub(crate) struct Channel {
     pub(crate) receiver_error: u32,
     /// `Last_SQL_Errno`; 0 is no error.
     pub(crate) applier_error: u32,
-    /// `Seconds_Behind_Source`; `None` is NULL, which is unknown and never zero.
-    #[serde(rename = "lag_s", serialize_with = "seconds")]
-    pub(crate) lag: Option<Duration>,
+    /// What `--lag-from` asks for.
+    #[serde(rename = "lag_s")]
+    pub(crate) lag: Lag,
     /// `SQL_Delay`, the delay this replica is configured to keep; `None` is none.
     #[serde(rename = "delay_s", serialize_with = "seconds")]
     pub(crate) delay: Option<Duration>,
+    /// How long ago the receiver heard of its source; `None` is unknown, or not asked.
+    #[serde(rename = "heard_s", serialize_with = "seconds")]
+    pub(crate) heard: Option<Duration>,
 }
 
 #[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
 fn seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
-        Some(time) => serializer.serialize_u64(time.as_secs()),
+        Some(time) if time.subsec_nanos() == 0 => serializer.serialize_u64(time.as_secs()),
+        Some(time) => serializer.serialize_f64(time.as_secs_f64()),
         None => serializer.serialize_none(),
     }
 }
 
-/// Asks for the status of all channels, in the spelling of this server; in another one only on a syntax error.
+/// Asks what the options ask for, in the spelling of this server; in another one only on a syntax error.
 ///
 /// # Errors
-/// When the server refuses the statement; a missing privilege is named with its grant.
-pub(crate) fn ask(session: &mut Session<'_>) -> Result<Facts> {
+/// When the server refuses a statement; a missing privilege is named with its grant.
+pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts> {
     let family = session.family();
+    let is_recent_mysql = matches!(family, Family::MySql(8.., ..));
+    if options.group_replication.is_some() {
+        ensure!(is_recent_mysql, "`--group-replication` needs MySQL 8.0");
+        let rows = session.query(group::STATEMENT).map_err(|error| without_grant(error, PERFORMANCE_SCHEMA))?;
+        return Ok(Facts { group: Membership::of(&rows), ..Facts::default() });
+    }
     let (first, second) = match family {
         Family::MariaDb => (ALL_SLAVES, SLAVE),
         Family::MySql(major, minor, patch) if (major, minor, patch) < (8, 0, 22) => (SLAVE, REPLICA),
         Family::MySql(..) => (REPLICA, SLAVE),
     };
-    let answer = match session.query(first) {
-        Err(error) if error.code() == Some(SYNTAX) => session.query(second),
-        answer => answer,
-    };
-    match answer {
-        Ok(rows) => Ok(Facts { channels: rows.iter().map(channel).collect() }),
-        Err(error) if error.code() == Some(PRIVILEGE) => bail!("{}", missing_grant(&error, family)),
-        Err(error) => Err(error.into()),
+    ensure!(
+        is_recent_mysql || options.max_heartbeat_age.is_none(),
+        "`--max-heartbeat-age` needs MySQL 8.0: take `--lag-from=heartbeat`"
+    );
+    let wants_times = is_recent_mysql && (options.lag_from == LagFrom::Commit || options.max_heartbeat_age.is_some());
+    let heartbeats = options.heartbeat_table.as_ref().map(|table| table.statement(options.heartbeat_utc));
+    let beside = [wants_times.then_some(lag::TIMESTAMPS), heartbeats.as_deref()];
+    let statements = |first| [Some(first), beside[0], beside[1]].into_iter().flatten().collect::<Vec<_>>();
+
+    let mut answers = session.query_each(&statements(first));
+    if matches!(answers.as_slice(), [Err(error)] if error.code() == Some(SYNTAX)) {
+        answers = session.query_each(&statements(second));
+    }
+    let mut answers = answers.into_iter();
+    let mut next = || answers.next().context("cannot query: no answer");
+    let status = next()?.map_err(|error| without_grant(error, status_grant(family)))?;
+    if status.is_empty() {
+        return Ok(Facts::default());
+    }
+    let mut beside = Beside::default();
+    if wants_times {
+        beside.times = next()?.map_err(|error| without_grant(error, PERFORMANCE_SCHEMA))?;
+    }
+    if let Some(table) = &options.heartbeat_table {
+        let name = table.shown();
+        beside.heartbeats = next()?.map_err(|error| match error.code() {
+            Some(code) if NO_TABLE.contains(&code) => anyhow!("{error}: {name}"),
+            _ => without_grant(error, &format!("SELECT ON {name}")),
+        })?;
+    }
+    Ok(Facts { channels: status.iter().map(|row| channel(row, &beside, options)).collect(), group: None })
+}
+
+/// The rows that came with replication status; none where they were not asked for.
+#[derive(Default)]
+struct Beside {
+    /// One for each channel, in any order.
+    times: Vec<Row>,
+    /// One for each server that pt-heartbeat ran on.
+    heartbeats: Vec<Row>,
+}
+
+/// The server's refusal, with the grant that is missing where that is the reason.
+fn without_grant(error: ServerError, grant: &str) -> anyhow::Error {
+    match error.code() {
+        Some(PRIVILEGE) => {
+            // The server knows best: the name of this privilege has changed more than once.
+            let grant = error.privilege().map_or_else(|| grant.to_owned(), |privilege| format!("{privilege} ON *.*"));
+            anyhow!("{error}: GRANT {grant}")
+        }
+        Some(code) if TABLE_PRIVILEGE.contains(&code) => anyhow!("{error}: GRANT {grant}"),
+        _ => error.into(),
     }
 }
 
-fn missing_grant(error: &ServerError, family: Family) -> String {
-    let privilege = match family {
-        Family::MariaDb => "SLAVE MONITOR ON *.* (before 10.5: REPLICATION CLIENT)",
+/// Where the server does not name it.
+fn status_grant(family: Family) -> &'static str {
+    match family {
+        Family::MariaDb => "SLAVE MONITOR ON *.*",
         Family::MySql(..) => "REPLICATION CLIENT ON *.*",
-    };
-    format!("{error}: GRANT {privilege}")
+    }
 }
 
-fn channel(row: &Row) -> Channel {
+fn channel(row: &Row, beside: &Beside, options: &Options) -> Channel {
     let text = |names: &[&str]| row.get(names).unwrap_or("NULL").to_owned();
     let number = |names: &[&str]| row.get(names).and_then(|text| text.parse().ok()).unwrap_or_default();
-    let time = |names: &[&str]| row.get(names).and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    let name = row.get(&["Channel_Name", "Connection_name"]).unwrap_or_default();
+    let times = beside.times.iter().find(|times| times.get(&["CHANNEL_NAME"]) == Some(name));
+    let lag = match (options.lag_from, &options.heartbeat_table, times) {
+        (LagFrom::Heartbeat, Some(table), _) => {
+            let source = row.get(&["Source_Server_Id", "Master_Server_Id"]);
+            lag::of_heartbeat(&beside.heartbeats, table, options.heartbeat_source_id, source)
+        }
+        (LagFrom::Commit, _, Some(times)) => lag::of_commits(times, row),
+        (LagFrom::Commit, _, None) => lag::of_events(row),
+        (LagFrom::Status | LagFrom::Heartbeat, ..) => lag::of_status(row),
+    };
     Channel {
-        name: row.get(&["Channel_Name", "Connection_name"]).unwrap_or_default().to_owned(),
+        name: name.to_owned(),
         receiver: text(&["Replica_IO_Running", "Slave_IO_Running"]),
         applier: text(&["Replica_SQL_Running", "Slave_SQL_Running"]),
         receiver_error: number(&["Last_IO_Errno"]),
         applier_error: number(&["Last_SQL_Errno"]),
-        lag: time(&["Seconds_Behind_Source", "Seconds_Behind_Master"]),
-        delay: time(&["SQL_Delay"]).filter(|delay| !delay.is_zero()),
+        lag,
+        delay: row
+            .get(&["SQL_Delay"])
+            .and_then(|text| text.parse().ok())
+            .map(Duration::from_secs)
+            .filter(|delay| !delay.is_zero()),
+        heard: times.and_then(lag::since_heard),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn options(words: &[&str]) -> Options {
+        use clap::{Args, FromArgMatches};
+        let command = Options::augment_args(clap::Command::new("test").no_binary_name(true));
+        Options::from_arg_matches(&command.get_matches_from(words)).unwrap()
+    }
+
+    /// The channel that this row of status alone tells of.
+    fn channel(row: &Row) -> Channel {
+        super::channel(row, &Beside::default(), &options(&[]))
+    }
 
     #[test]
     fn a_row_of_mysql_is_read() {
@@ -119,7 +215,7 @@ mod tests {
         ]));
         assert_eq!((channel.name.as_str(), channel.receiver.as_str(), channel.applier.as_str()), ("ch2", "Yes", "No"));
         assert_eq!((channel.receiver_error, channel.applier_error), (0, 1062));
-        assert_eq!((channel.lag, channel.delay), (None, None));
+        assert_eq!((channel.lag, channel.delay), (Lag::Unknown("lag is NULL".into()), None));
     }
 
     #[test]
@@ -138,12 +234,53 @@ mod tests {
             ("", "Connecting", "Yes")
         );
         assert_eq!((channel.receiver_error, channel.applier_error), (2003, 0));
-        assert_eq!((channel.lag, channel.delay), (Some(Duration::from_secs(42)), Some(Duration::from_secs(30))));
+        assert_eq!((channel.lag, channel.delay), (Lag::Behind(Duration::from_secs(42)), Some(Duration::from_secs(30))));
     }
 
     #[test]
     fn a_lag_that_is_no_number_is_unknown() {
-        assert_eq!(channel(&Row::of(&[("Seconds_Behind_Source", Some("-1"))])).lag, None);
+        assert_eq!(channel(&Row::of(&[("Seconds_Behind_Source", Some("-1"))])).lag, Lag::default());
         assert_eq!(channel(&Row::of(&[])).receiver, "NULL");
+    }
+
+    #[test]
+    fn the_lag_is_taken_from_what_was_asked_for() {
+        let status = Row::of(&[
+            ("Channel_Name", Some("eu")),
+            ("Source_Server_Id", Some("17")),
+            ("Seconds_Behind_Source", Some("1")),
+            ("Source_Log_File", Some("bin.1")),
+            ("Read_Source_Log_Pos", Some("9")),
+            ("Relay_Source_Log_File", Some("bin.1")),
+            ("Exec_Source_Log_Pos", Some("4")),
+        ]);
+        let times = |name| {
+            Row::of(&[
+                ("CHANNEL_NAME", Some(name)),
+                ("now", Some("1000.500000")),
+                ("heartbeat", Some("998.000000")),
+                ("received", Some("995.250000")),
+            ])
+        };
+        let beat = |id, age| Row::of(&[("ts", Some("t")), ("server_id", Some(id)), ("heartbeat_age", Some(age))]);
+        let beside =
+            Beside { times: vec![times("us"), times("eu")], heartbeats: vec![beat("1", "9"), beat("17", "3000000")] };
+        let lag = |words: &[&str]| super::channel(&status, &beside, &options(words)).lag;
+        assert_eq!(lag(&[]), Lag::Behind(Duration::from_secs(1)));
+        let heartbeat = ["--lag-from=heartbeat", "--heartbeat-table=percona.heartbeat"];
+        assert_eq!(lag(&heartbeat), Lag::Behind(Duration::from_secs(3)));
+        assert_eq!(
+            lag(&[&heartbeat[..], &["--heartbeat-source-id=1"]].concat()),
+            Lag::Behind(Duration::from_micros(9))
+        );
+        assert_eq!(lag(&["--lag-from=commit"]), Lag::Behind(Duration::from_millis(5250)));
+        let channel = super::channel(&status, &beside, &options(&[]));
+        assert_eq!(channel.heard, Some(Duration::from_millis(2500)));
+    }
+
+    #[test]
+    fn a_missing_privilege_is_named_as_the_server_names_it() {
+        assert_eq!(status_grant(Family::MariaDb), "SLAVE MONITOR ON *.*");
+        assert_eq!(status_grant(Family::MySql(5, 7, 44)), "REPLICATION CLIENT ON *.*");
     }
 }

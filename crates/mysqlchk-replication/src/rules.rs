@@ -4,22 +4,31 @@ use std::time::Duration;
 
 use check::{Verdict, down, duration, up};
 
+use crate::lag::{Lag, LagFrom};
 use crate::probe::{Channel, Facts};
-use crate::{IfNotReplica, Options};
+use crate::{IfNotReplica, Options, Role};
 
 /// What one channel is found to be, from good to bad: the worst channel of a server decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Finding {
     InTime(Duration),
     Connecting,
     Late(Duration),
     LagUnknown,
+    Silent(Option<Duration>),
     ApplierStopped,
     ReceiverStopped,
 }
 
 /// Applies the rules of mysqlchk-replication(8); the first that matches wins.
 pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
+    match options.group_replication {
+        Some(role) => judge_member(facts, role, options),
+        None => judge_channels(facts, options),
+    }
+}
+
+fn judge_channels(facts: &Facts, options: &Options) -> Verdict {
     if facts.channels.is_empty() {
         return match options.if_not_replica {
             IfNotReplica::Up => up("no replication is configured"),
@@ -37,20 +46,25 @@ pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
         .iter()
         .filter(asked)
         .map(|channel| (find(channel, options), channel))
-        .max_by_key(|(finding, _)| *finding);
+        .max_by(|(one, _), (other, _)| one.cmp(other));
     match worst {
-        Some((finding, channel)) => verdict(finding, channel, options, facts.channels.len() > 1),
+        Some((finding, channel)) => verdict(&finding, channel, options, facts.channels.len() > 1),
         None => down("no channel was judged"),
     }
 }
 
-/// `max_lag` is inclusive. A NULL lag is unknown and never counts as zero.
+/// Both limits are inclusive. A lag that is unknown never counts as zero, a clock that is ahead does.
 /// Source: `MySQL` 8.4 Reference Manual, "SHOW REPLICA STATUS Statement".
 fn find(channel: &Channel, options: &Options) -> Finding {
     let connecting = channel.receiver == "Connecting" && options.allow_connecting;
+    // Of a source that may be gone nothing has to be heard.
+    let too_long = |heard: Option<Duration>| {
+        !connecting && options.max_heartbeat_age.is_some_and(|limit| heard.is_none_or(|heard| heard > limit))
+    };
     match (channel.receiver.as_str(), channel.applier.as_str(), lag(channel)) {
         (receiver, _, _) if receiver != "Yes" && !connecting => Finding::ReceiverStopped,
         (_, applier, _) if applier != "Yes" => Finding::ApplierStopped,
+        _ if too_long(channel.heard) => Finding::Silent(channel.heard),
         (_, _, None) if connecting => Finding::Connecting,
         (_, _, None) => Finding::LagUnknown,
         (_, _, Some(lag)) if lag > options.max_lag => Finding::Late(lag),
@@ -60,19 +74,19 @@ fn find(channel: &Channel, options: &Options) -> Finding {
 
 /// The lag that was not asked for: a delayed replica is behind by its delay on purpose.
 fn lag(channel: &Channel) -> Option<Duration> {
-    channel.lag.map(|lag| lag.saturating_sub(channel.delay.unwrap_or_default()))
+    match &channel.lag {
+        Lag::Unknown(_) => None,
+        Lag::Behind(lag) => Some(lag.saturating_sub(channel.delay.unwrap_or_default())),
+        Lag::Ahead(_) => Some(Duration::ZERO),
+    }
 }
 
-fn verdict(finding: Finding, channel: &Channel, options: &Options, one_of_many: bool) -> Verdict {
+fn verdict(finding: &Finding, channel: &Channel, options: &Options, one_of_many: bool) -> Verdict {
     let name = match channel.name.as_str() {
         "" if one_of_many => "default channel: ".to_owned(),
         "" => String::new(),
         name => format!("channel `{name}`: "),
     };
-    let beyond =
-        channel.delay.map_or_else(String::new, |delay| format!(" beyond the delay of {}", duration::show(delay)));
-    let measured =
-        |lag| format!("{name}lag is {}{beyond}, limit is {}", duration::show(lag), duration::show(options.max_lag));
     match finding {
         Finding::ReceiverStopped => {
             down(format!("{name}receiver is `{}`, not `Yes`{}", channel.receiver, error(channel.receiver_error)))
@@ -80,28 +94,79 @@ fn verdict(finding: Finding, channel: &Channel, options: &Options, one_of_many: 
         Finding::ApplierStopped => {
             down(format!("{name}applier is `{}`, not `Yes`{}", channel.applier, error(channel.applier_error)))
         }
-        Finding::LagUnknown => down(format!("{name}lag is NULL")),
-        Finding::Late(lag) => down(measured(lag)),
-        Finding::InTime(lag) => up(measured(lag)),
+        Finding::Silent(heard) => {
+            let heard = heard
+                .map_or_else(|| "never heard".to_owned(), |heard| format!("last heard {} ago", duration::show(heard)));
+            let limit = duration::show(options.max_heartbeat_age.unwrap_or_default());
+            down(format!("{name}source was {heard}, limit is {limit}"))
+        }
+        Finding::LagUnknown => {
+            let why = if let Lag::Unknown(why) = &channel.lag { why } else { "lag is NULL" };
+            down(format!("{name}{why}"))
+        }
+        Finding::Late(lag) => down(format!("{name}{}", measured(*lag, channel, options))),
+        Finding::InTime(lag) => up(format!("{name}{}", measured(*lag, channel, options))),
         Finding::Connecting => {
             up(format!("{name}receiver is `Connecting`, which is allowed{}", error(channel.receiver_error)))
         }
     }
 }
 
+/// The lag, what it is taken from, and the limit.
+fn measured(lag: Duration, channel: &Channel, options: &Options) -> String {
+    let from = match options.lag_from {
+        LagFrom::Status => "",
+        LagFrom::Heartbeat => " by heartbeat",
+        LagFrom::Commit => " by commit",
+    };
+    let beyond =
+        channel.delay.map_or_else(String::new, |delay| format!(" beyond the delay of {}", duration::show(delay)));
+    let skew = match &channel.lag {
+        Lag::Ahead(ahead) => format!(" (the source's clock is ahead by {})", duration::show(*ahead)),
+        _ => String::new(),
+    };
+    format!("lag is {}{from}{beyond}{skew}, limit is {}", duration::show(lag), duration::show(options.max_lag))
+}
+
 fn error(number: u32) -> String {
     if number == 0 { String::new() } else { format!(" (error {number})") }
+}
+
+/// The rules for a member of a replication group.
+fn judge_member(facts: &Facts, role: Role, options: &Options) -> Verdict {
+    let Some(member) = &facts.group else {
+        return down("no group replication is configured");
+    };
+    if let Some(trouble) = member.trouble() {
+        return down(trouble);
+    }
+    let wanted = match role {
+        Role::Any => None,
+        Role::Primary => Some("PRIMARY"),
+        Role::Secondary => Some("SECONDARY"),
+    };
+    if let Some(wanted) = wanted.filter(|wanted| member.role != *wanted) {
+        return down(format!("member role is {}, not {wanted}", member.role));
+    }
+    let queue = member.applier_queue.map_or_else(|| "NULL".to_owned(), |queue| queue.to_string());
+    match options.max_applier_queue {
+        Some(limit) if member.applier_queue.is_none_or(|queue| queue > limit) => {
+            down(format!("applier queue is {queue}, limit is {limit}"))
+        }
+        _ => up(format!("member state is ONLINE, role is {}, applier queue is {queue}", member.role)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use check::group::Membership;
 
     fn channel(receiver: &str, applier: &str, lag: Option<u64>) -> Channel {
         Channel {
             receiver: receiver.into(),
             applier: applier.into(),
-            lag: lag.map(Duration::from_secs),
+            lag: lag.map_or_else(Lag::default, |lag| Lag::Behind(Duration::from_secs(lag))),
             ..Channel::default()
         }
     }
@@ -113,9 +178,16 @@ mod tests {
     fn options() -> Options {
         Options {
             max_lag: Duration::from_secs(30),
+            lag_from: LagFrom::Status,
+            heartbeat_table: None,
+            heartbeat_source_id: None,
+            heartbeat_utc: false,
+            max_heartbeat_age: None,
             channel: Vec::new(),
             if_not_replica: IfNotReplica::Down,
             allow_connecting: false,
+            group_replication: None,
+            max_applier_queue: None,
         }
     }
 
@@ -129,6 +201,11 @@ mod tests {
         let good = || channel("Yes", "Yes", Some(0));
         let connecting = || Channel { receiver_error: 2003, ..channel("Connecting", "Yes", None) };
         let allowing = || Options { allow_connecting: true, ..options() };
+        let listening = || Options { max_heartbeat_age: Some(Duration::from_secs(5)), ..options() };
+        let heard =
+            |age: Option<u64>| Channel { heard: age.map(Duration::from_secs), ..channel("Yes", "Yes", Some(0)) };
+        let by = |lag_from| Options { lag_from, ..options() };
+        let found = |lag| Channel { lag, ..channel("Yes", "Yes", None) };
         let delayed = |lag| Channel { delay: Some(Duration::from_secs(30)), ..channel("Yes", "Yes", Some(lag)) };
         let rows = [
             (vec![], options(), "down: no replication is configured"),
@@ -147,16 +224,49 @@ mod tests {
                 options(),
                 "down: applier is `No`, not `Yes` (error 1062)",
             ),
+            (vec![heard(Some(6))], listening(), "down: source was last heard 6s ago, limit is 5s"),
+            (vec![heard(None)], listening(), "down: source was never heard, limit is 5s"),
+            (vec![heard(Some(5))], listening(), "up: lag is 0s, limit is 30s"),
+            (
+                vec![connecting()],
+                Options { allow_connecting: true, ..listening() },
+                "up: receiver is `Connecting`, which is allowed (error 2003)",
+            ),
             (vec![channel("Yes", "Yes", None)], options(), "down: lag is NULL"),
+            (
+                vec![found(Lag::Unknown("no heartbeat of server 17 in percona.heartbeat".into()))],
+                by(LagFrom::Heartbeat),
+                "down: no heartbeat of server 17 in percona.heartbeat",
+            ),
+            (
+                vec![found(Lag::Unknown("lag by commit is unknown".into()))],
+                by(LagFrom::Commit),
+                "down: lag by commit is unknown",
+            ),
             (vec![channel("Yes", "Yes", Some(31))], options(), "down: lag is 31s, limit is 30s"),
             (vec![channel("Yes", "Yes", Some(30))], options(), "up: lag is 30s, limit is 30s"),
+            (
+                vec![found(Lag::Behind(Duration::from_millis(30_001)))],
+                by(LagFrom::Heartbeat),
+                "down: lag is 30001ms by heartbeat, limit is 30s",
+            ),
+            (
+                vec![found(Lag::Behind(Duration::from_secs(31)))],
+                by(LagFrom::Commit),
+                "down: lag is 31s by commit, limit is 30s",
+            ),
+            (
+                vec![found(Lag::Ahead(Duration::from_secs(40)))],
+                by(LagFrom::Heartbeat),
+                "up: lag is 0s by heartbeat (the source's clock is ahead by 40s), limit is 30s",
+            ),
             (vec![delayed(61)], options(), "down: lag is 31s beyond the delay of 30s, limit is 30s"),
             (vec![delayed(60)], options(), "up: lag is 30s beyond the delay of 30s, limit is 30s"),
             (vec![delayed(3)], options(), "up: lag is 0s beyond the delay of 30s, limit is 30s"),
             (vec![good()], options(), "up: lag is 0s, limit is 30s"),
         ];
         for (channels, options, verdict) in rows {
-            let facts = Facts { channels };
+            let facts = Facts { channels, group: None };
             assert_eq!(judge(&facts, &options).to_string(), verdict, "{facts:?} {options:?}");
         }
     }
@@ -183,7 +293,57 @@ mod tests {
             ),
         ];
         for (channels, options, verdict) in rows {
-            let facts = Facts { channels };
+            let facts = Facts { channels, group: None };
+            assert_eq!(judge(&facts, &options).to_string(), verdict, "{facts:?} {options:?}");
+        }
+    }
+
+    /// The second table of mysqlchk-replication(8), in its order.
+    #[test]
+    fn the_table_of_a_group() {
+        let member = |role: &str, queue| Membership {
+            state: "ONLINE".into(),
+            role: role.into(),
+            members: 3,
+            reachable: 3,
+            applier_queue: queue,
+        };
+        let asked = |role| Options { group_replication: Some(role), ..options() };
+        let limited = || Options { max_applier_queue: Some(10), ..asked(Role::Any) };
+        let rows = [
+            (None, asked(Role::Any), "down: no group replication is configured"),
+            (
+                Some(Membership { state: "RECOVERING".into(), ..member("SECONDARY", Some(0)) }),
+                asked(Role::Any),
+                "down: member state is RECOVERING, not ONLINE",
+            ),
+            (
+                Some(Membership { reachable: 1, ..member("PRIMARY", Some(0)) }),
+                asked(Role::Primary),
+                "down: no majority: 1 of 3 members are reachable",
+            ),
+            (Some(member("SECONDARY", Some(0))), asked(Role::Primary), "down: member role is SECONDARY, not PRIMARY"),
+            (Some(member("PRIMARY", Some(0))), asked(Role::Secondary), "down: member role is PRIMARY, not SECONDARY"),
+            (Some(member("SECONDARY", Some(11))), limited(), "down: applier queue is 11, limit is 10"),
+            (Some(member("SECONDARY", None)), limited(), "down: applier queue is NULL, limit is 10"),
+            (
+                Some(member("SECONDARY", Some(10))),
+                limited(),
+                "up: member state is ONLINE, role is SECONDARY, applier queue is 10",
+            ),
+            (
+                Some(member("PRIMARY", Some(0))),
+                asked(Role::Primary),
+                "up: member state is ONLINE, role is PRIMARY, applier queue is 0",
+            ),
+            (
+                Some(member("SECONDARY", Some(99))),
+                asked(Role::Secondary),
+                "up: member state is ONLINE, role is SECONDARY, applier queue is 99",
+            ),
+        ];
+        for (group, options, verdict) in rows {
+            let facts = Facts { group, ..Facts::default() };
             assert_eq!(judge(&facts, &options).to_string(), verdict, "{facts:?} {options:?}");
         }
     }
