@@ -61,8 +61,8 @@ impl Check for Status {
         }
     }
 
-    fn probe(session: &mut Session<'_>, _: &Options) -> anyhow::Result<Facts> {
-        probe::ask(session)
+    fn probe(session: &mut Session<'_>, options: &Options) -> anyhow::Result<Facts> {
+        probe::ask(session, options)
     }
 
     fn judge(facts: &Facts, options: &Options) -> Verdict {

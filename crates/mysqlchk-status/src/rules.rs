@@ -2,7 +2,7 @@
 
 use check::{Verdict, down, up};
 
-use crate::probe::Facts;
+use crate::probe::{Facts, Group};
 use crate::{AutoIncrement, Options};
 
 /// Applies the rules of mysqlchk-status(8); the first that matches wins.
@@ -20,6 +20,17 @@ pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
     }
     if options.require_writable && facts.super_read_only.is_known() && !facts.super_read_only.is_off() {
         return down("super_read_only is ON, not OFF");
+    }
+    if options.require_writable {
+        // A member that has left its group may be writable, and so may one that has lost the majority.
+        let trouble = match &facts.group {
+            Group::None => None,
+            Group::Hidden => Some("member state is unknown: GRANT SELECT ON performance_schema.*".to_owned()),
+            Group::Seen(member) => member.trouble(),
+        };
+        if let Some(trouble) = trouble {
+            return down(trouble);
+        }
     }
     if let Some(AutoIncrement { increment, offset }) = options.require_auto_increment {
         let (found, own) = (facts.auto_increment_increment, facts.auto_increment_offset);
@@ -44,6 +55,7 @@ fn text(number: Option<u32>) -> String {
 mod tests {
     use super::*;
     use check::Variable;
+    use check::group::Membership;
 
     fn some(text: &str) -> Variable {
         text.into()
@@ -61,6 +73,11 @@ mod tests {
         let step = || Options {
             require_auto_increment: Some(AutoIncrement { increment: 2, offset: 2 }),
             ..Options::default()
+        };
+        let member = |state: &str, reachable| {
+            let role = "PRIMARY".to_owned();
+            let group = Membership { state: state.to_owned(), role, members: 3, reachable, applier_queue: Some(0) };
+            Facts { group: Group::Seen(group), ..writable.clone() }
         };
         let steps = |increment, offset| Facts {
             auto_increment_increment: increment,
@@ -93,6 +110,14 @@ mod tests {
                 "up: the server answers, read_only is OFF",
             ),
             (Facts { read_only: some("OFF"), ..Facts::default() }, write(), "up: the server answers, read_only is OFF"),
+            (
+                Facts { group: Group::Hidden, ..writable.clone() },
+                write(),
+                "down: member state is unknown: GRANT SELECT ON performance_schema.*",
+            ),
+            (member("OFFLINE", 1), write(), "down: member state is OFFLINE, not ONLINE"),
+            (member("ONLINE", 1), write(), "down: no majority: 1 of 3 members are reachable"),
+            (member("ONLINE", 2), write(), "up: the server answers, read_only is OFF"),
             (steps(Some(1), Some(2)), step(), "down: auto_increment_increment is 1, not 2 or more"),
             (steps(None, Some(2)), step(), "down: auto_increment_increment is NULL, not 2 or more"),
             (steps(Some(2), Some(1)), step(), "down: auto_increment_offset is 1, not 2"),
