@@ -4,13 +4,13 @@
 //! The server still calls it `rsync`, and `mariabackup` after `SET GLOBAL wsrep_sst_method`.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::server::Server;
+use crate::server::{PORT, Server};
 use crate::software::Software;
 use crate::{address, janitor, wait};
 
@@ -258,7 +258,7 @@ fn prepare(ip: Ipv4Addr, group: &[Ipv4Addr], data: &Path, lines: &[&str]) -> Ser
          wsrep_provider_options=\"gmcast.listen_addr=tcp://{ip}:4567;ist.recv_addr={ip}:4568;ist.recv_bind={ip}:4568;\
          gcache.size=8M;{TIMERS}\""
     );
-    let node = Server::prepare(Software::MariaDb, ip, data, &[&[&*own], lines].concat());
+    let node = Server::prepare(Software::MariaDb, SocketAddrV4::new(ip, PORT), data, &[&[&*own], lines].concat());
     for method in ["rsync", "mariabackup"] {
         node.provide(&format!("wsrep_sst_{method}"), include_str!("galera/transfer.sh"));
     }

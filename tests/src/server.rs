@@ -18,7 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,7 +36,7 @@ use crate::{address, user, wait};
 /// The password of every account that has one.
 pub const PASSWORD: &str = "lab-secret";
 
-/// The port of every server, on an address of its own.
+/// The port of every server, on an address of its own; but not of the members of a [`crate::group`].
 pub const PORT: u16 = 3306;
 
 /// How long a server may take to answer on a loaded machine.
@@ -51,7 +51,7 @@ pub struct Server {
     // Before the directory: the process ends first.
     daemon: Mutex<Option<Daemon>>,
     software: Software,
-    address: Ipv4Addr,
+    address: SocketAddrV4,
     scratch: Scratch,
 }
 
@@ -71,23 +71,25 @@ impl Server {
     /// Starts a server of any kind, with more lines in its option file.
     #[must_use]
     pub fn start_of(software: Software, lines: &[&str]) -> Self {
-        let server = Self::prepare(software, address::fresh(), software.template(), lines);
+        let server = Self::prepare(software, SocketAddrV4::new(address::fresh(), PORT), software.template(), lines);
         server.restart();
         server
     }
 
     /// Makes directory, data and option file, and starts nothing.
-    pub(crate) fn prepare(software: Software, address: Ipv4Addr, data: &Path, lines: &[&str]) -> Self {
+    pub(crate) fn prepare(software: Software, address: SocketAddrV4, data: &Path, lines: &[&str]) -> Self {
         let scratch = Scratch::new("db");
         let server = Self { daemon: Mutex::new(None), software, address, scratch };
         server.scratch.dir("tmp");
         server.take_data(data);
-        let [.., a, b, c] = address.octets();
-        let id = u32::from_be_bytes([0, a, b, c]);
+        let (ip, port) = (*address.ip(), address.port());
+        // The port tells apart those that share an address.
+        let [.., a, b, c] = ip.octets();
+        let id = u32::from_be_bytes([0, a, b, c]) + u32::from(port - PORT);
         let dir = server.scratch.path().display();
         let option_file = format!(
             "{}datadir={dir}/data\ntmpdir={dir}/tmp\nsocket={dir}/mysql.sock\npid_file={dir}/pid\n\
-             bind_address={address}\nport={PORT}\nreport_host={address}\nlog_bin={dir}/data/bin\n\
+             bind_address={ip}\nport={port}\nreport_host={ip}\nreport_port={port}\nlog_bin={dir}/data/bin\n\
              general_log=ON\ngeneral_log_file={dir}/general.log\n{}\n",
             software.running(id),
             lines.join("\n"),
@@ -105,13 +107,13 @@ impl Server {
     /// The server's address; nothing else listens on it unless a test puts it there.
     #[must_use]
     pub fn ip(&self) -> Ipv4Addr {
-        self.address
+        *self.address.ip()
     }
 
     /// Address and port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        (self.address, PORT).into()
+        self.address.into()
     }
 
     /// The Unix socket.

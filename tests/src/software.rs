@@ -193,6 +193,9 @@ impl Software {
             "CREATE USER repl@'%' IDENTIFIED BY '{PASSWORD}';\n\
              GRANT REPLICATION SLAVE ON *.* TO repl@'%';\n"
         );
+        if self.is_mysql() {
+            sql += "GRANT GROUP_REPLICATION_STREAM ON *.* TO repl@'%';\n";
+        }
         for host in ["localhost", "%"] {
             sql += &format!(
                 "CREATE USER admin@'{host}' IDENTIFIED BY '{PASSWORD}';\n\

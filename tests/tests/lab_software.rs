@@ -1,11 +1,14 @@
 //! The lab's other servers work: each starts, its accounts log in, it replicates, and breaks and heals as told.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lab::check::Check;
+use lab::replica::Fault;
 use lab::server::Server;
 use lab::software::Software;
-use lab::user;
+use lab::{user, wait};
+
+const BOUND: Duration = Duration::from_secs(20);
 
 #[test]
 fn every_software_starts_answers_stops_and_says_its_version() {
@@ -55,5 +58,59 @@ fn the_accounts_of_every_template_log_in() {
         let sessions = log.until_sessions(&format!("{own}@localhost"), 1);
         let wanted = ["Query SELECT CURRENT_USER()", &format!("Query {status}"), "Quit"];
         assert!(sessions[0].ends_with(&wanted.map(str::to_owned)), "{sessions:?}");
+    }
+}
+
+#[test]
+fn every_fault_of_replication_can_be_made_and_healed_with_every_software() {
+    let delay = Duration::from_secs(30);
+    for software in [Software::MariaDb11, Software::MySql9] {
+        let source = Server::start_of(software, &[]);
+        let replica = Server::start_of(software, &[]);
+        let begin = Instant::now();
+        let link = replica.follow(&source);
+        eprintln!("{software:?}: follow {:?}", begin.elapsed());
+        for (fault, receiver, applier) in [
+            (Fault::StopReceiver, "No", "Yes"),
+            (Fault::StopApplier, "Yes", "No"),
+            (Fault::Stop, "No", "No"),
+            (Fault::BreakApplier, "Yes", "No"),
+            (Fault::WrongPassword, "Connecting", "Yes"),
+            (Fault::Unreachable, "Connecting", "Yes"),
+            (Fault::Delay(delay), "Yes", "Yes"),
+            (Fault::Lag(delay), "Yes", "Yes"),
+        ] {
+            let begin = Instant::now();
+            link.break_by(fault);
+            let broken = begin.elapsed();
+            assert_eq!(link.threads().unwrap(), [receiver, applier], "{software:?}: {fault:?}");
+            match fault {
+                Fault::Lag(_) => assert!(link.lag().unwrap() >= delay),
+                Fault::Delay(_) => assert!(link.lag().unwrap() < delay),
+                // `MySQL` forgets its position with the change, and says 0 until it connects.
+                Fault::WrongPassword | Fault::Unreachable if software.is_mysql() => {}
+                _ => assert_eq!(link.lag(), None, "{software:?}: {fault:?}"),
+            }
+            let begin = Instant::now();
+            link.heal();
+            eprintln!("{software:?}: {fault:?}: {broken:?}, healed in {:?}", begin.elapsed());
+        }
+        link.break_by(Fault::Forget);
+        assert_eq!(link.status(), None);
+        link.heal();
+        source.sql("INSERT INTO lab.t VALUES (7, 7)");
+        wait::until("the row arrives", BOUND, || replica.rows("SELECT * FROM lab.t WHERE id=7").len() == 1);
+    }
+}
+
+#[test]
+fn two_channels_of_mysql_are_told_apart() {
+    let [first, second, replica] = [(); 3].map(|()| Server::start_of(Software::MySql9, &[]));
+    let (one, two) = (replica.follow_as("one", &first), replica.follow_as("two", &second));
+    for fault in [Fault::StopApplier, Fault::Unreachable, Fault::Forget] {
+        one.break_by(fault);
+        assert_ne!(one.threads(), two.threads());
+        two.until_caught_up();
+        one.heal();
     }
 }
