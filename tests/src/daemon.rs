@@ -113,6 +113,14 @@ impl Daemon {
         let _ = kill_process_group(self.process(), Signal::CONT);
     }
 
+    /// Whether it is frozen.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        // `PID (NAME) STATE ...`, and a name may hold anything.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    }
+
     /// Sends a signal to the process alone.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.process(), signal).unwrap();

@@ -17,6 +17,7 @@
 //! | [`server`] | one server, and its admin's eyes and hands |
 //! | [`replica`] | a server that follows another, and nine ways to break that |
 //! | [`galera`] | three nodes, and every state a node can be in |
+//! | [`group`] | three members of Group Replication, and every state a member can be in |
 //! | [`shipped`] | the files of this project, pointed at the lab's servers |
 //! | [`xinetd`] | the shipped service files behind the real super-server |
 //! | [`haproxy`] | the shipped configurations, and what `HAProxy` concludes |
@@ -27,6 +28,7 @@ pub mod address;
 pub mod check;
 pub mod daemon;
 pub mod galera;
+pub mod group;
 pub mod haproxy;
 pub mod http;
 pub mod janitor;

@@ -227,6 +227,12 @@ impl Server {
         self.daemon().as_ref().expect("a running server").thaw();
     }
 
+    /// Whether its clock is stopped.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.daemon().as_ref().is_some_and(Daemon::is_frozen)
+    }
+
     /// Whether the process runs.
     pub fn is_running(&self) -> bool {
         self.daemon().as_mut().is_some_and(Daemon::is_running)
