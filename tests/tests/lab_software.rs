@@ -1,9 +1,11 @@
 //! The lab's other servers work: each starts, its accounts log in, it replicates, and breaks and heals as told.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::check::Check;
 use lab::replica::Fault;
+use lab::roots::sid;
 use lab::server::Server;
 use lab::software::Software;
 use lab::{user, wait};
@@ -30,8 +32,14 @@ fn every_software_starts_answers_stops_and_says_its_version() {
         eprintln!("{seen}: first {first:?}, stop {stop:?}, restart {restart:?}, second {:?}", begin.elapsed());
         assert_eq!(second.value("SELECT COUNT(*) FROM lab.t"), "0");
         second.hold_gate();
-        second.open_gate();
-        second.sql("INSERT INTO lab.gate VALUES ()");
+        thread::scope(|scope| {
+            scope.spawn(|| second.sql("INSERT INTO lab.gate VALUES ()"));
+            let held = "SELECT COUNT(*) FROM information_schema.processlist WHERE state='User sleep'";
+            wait::until("the gate holds a row", BOUND, || second.value(held) == "1");
+            assert_eq!(second.value("SELECT COUNT(*) FROM lab.gate"), "0");
+            second.open_gate();
+        });
+        assert_eq!(second.value("SELECT COUNT(*) FROM lab.gate"), "1");
     }
 }
 
@@ -113,4 +121,10 @@ fn two_channels_of_mysql_are_told_apart() {
         two.until_caught_up();
         one.heal();
     }
+}
+
+#[test]
+fn haproxy_3_2_runs() {
+    let outcome = Check::of(sid().command("haproxy")).arg("-v").run();
+    assert!(outcome.stdout.starts_with("HAProxy version 3.2."), "{outcome:?}");
 }
