@@ -27,6 +27,7 @@
 pub mod address;
 pub mod check;
 pub mod daemon;
+pub mod evidence;
 pub mod galera;
 pub mod group;
 pub mod haproxy;

@@ -227,7 +227,7 @@ pub fn parse<O: Args>(
 
     let line =
         [OsString::from(program)].into_iter().chain(from_files.iter().map(OsString::from)).chain(typed.iter().cloned());
-    let matches = match command.try_get_matches_from_mut(line) {
+    let mut matches = match command.try_get_matches_from_mut(line) {
         Ok(matches) => matches,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return Ok(Asked::Print(error.to_string()));
@@ -235,7 +235,7 @@ pub fn parse<O: Args>(
         Err(error) => return Err(in_our_words(&error, &settings, &typed)),
     };
     let Line { common, own } =
-        Line::<O>::from_arg_matches(&matches).map_err(|error| in_our_words(&error, &settings, &typed))?;
+        Line::<O>::from_arg_matches_mut(&mut matches).map_err(|error| in_our_words(&error, &settings, &typed))?;
     if common.print_defaults {
         return Ok(Asked::Print(defaults_as_text(program, &from_files, files.password.as_ref())));
     }

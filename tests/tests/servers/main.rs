@@ -1,0 +1,33 @@
+//! Every server people really run: what each check says of it, in each situation; the rows of `docs/servers.md`.
+
+mod replication;
+
+use lab::evidence::{Answer, From, Section, ask, check_mysql};
+use lab::server::Server;
+
+/// `MariaDB 10.11`, `MySQL 9.7`.
+fn name(server: &Server) -> String {
+    let version = server.value("SELECT VERSION()");
+    let number: Vec<&str> = version.split(['.', '-']).take(2).collect();
+    format!("{} {}", if server.software().is_mysql() { "MySQL" } else { "MariaDB" }, number.join("."))
+}
+
+/// Asks one check about one server, asserts what it says and notes it. `verdict` is compared without times.
+#[track_caller]
+fn row(section: &mut Section, server: &Server, situation: &str, check: &str, verdict: &str, with_peer: bool) -> Answer {
+    let (program, options) = check.split_once(' ').unwrap_or((check, ""));
+    let answer = ask(server, program, &options.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(lab::evidence::stable(&answer.verdict), verdict, "{situation}: {check}: {answer:?}");
+    let peer = with_peer.then(|| check_mysql(server));
+    section.row(&name_of(server), situation, check, &answer, peer.as_deref(), From::Server);
+    answer
+}
+
+/// The name, also of a server that does not answer now.
+fn name_of(server: &Server) -> String {
+    use std::collections::BTreeMap;
+    use std::sync::{Mutex, PoisonError};
+    static NAMES: Mutex<BTreeMap<std::path::PathBuf, String>> = Mutex::new(BTreeMap::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    names.entry(server.dir().to_owned()).or_insert_with(|| name(server)).clone()
+}

@@ -1,0 +1,81 @@
+//! Replication status, and what else the lag is taken from.
+
+use std::time::Duration;
+
+use lab::evidence::{Section, ask};
+use lab::replica::Fault;
+use lab::server::Server;
+use lab::software::Software;
+use lab::wait;
+
+use crate::{name_of, row};
+
+const CHECK: &str = "mysqlchk-replication";
+const BOUND: Duration = Duration::from_secs(30);
+const IN_TIME: &str = "up: lag is 0s, limit is 30s";
+
+/// Waits for a verdict: a replica that was just wired or healed may lag for a second.
+#[track_caller]
+fn until(server: &Server, options: &[&str], verdict: &str) {
+    wait::until_equal(verdict, BOUND, verdict.to_owned(), || {
+        lab::evidence::stable(&ask(server, CHECK, options).verdict)
+    });
+}
+
+fn every_fault_on(software: Software) {
+    let (source, replica) = (Server::start_of(software, &[]), Server::start_of(software, &[]));
+    let mut section = Section::new(&format!("Replication on {}", name_of(&replica)));
+    row(&mut section, &replica, "no replication configured", CHECK, "down: no replication is configured", true);
+    let up = "mysqlchk-replication --if-not-replica=up";
+    row(&mut section, &replica, "no replication configured", up, "up: no replication is configured", false);
+    let link = replica.follow(&source);
+    until(&replica, &[], IN_TIME);
+    row(&mut section, &replica, "replicating", CHECK, IN_TIME, true);
+    let receiver = |state: &str| format!("down: receiver is `{state}`, not `Yes`");
+    for (fault, situation, verdict) in [
+        (Fault::StopReceiver, "receiver stopped", receiver("No")),
+        (Fault::StopApplier, "applier stopped", "down: applier is `No`, not `Yes`".into()),
+        (Fault::Stop, "both stopped", receiver("No")),
+        (Fault::BreakApplier, "duplicate key", "down: applier is `No`, not `Yes` (error 1062)".into()),
+        (Fault::WrongPassword, "source refuses the login", receiver("Connecting") + " (error 1045)"),
+        (Fault::Unreachable, "source unreachable", receiver("Connecting") + " (error 2003)"),
+        (
+            Fault::Delay(Duration::from_secs(600)),
+            "delayed by 600s",
+            "up: lag is 0s beyond the delay of Ns, limit is 30s".into(),
+        ),
+        (Fault::Lag(Duration::from_secs(60)), "60s behind", "down: lag is Ns, limit is 30s".into()),
+    ] {
+        link.break_by(fault);
+        row(&mut section, &replica, situation, CHECK, &verdict, true);
+        if fault == Fault::Unreachable {
+            let check = "mysqlchk-replication --allow-connecting";
+            let answer = ask(&replica, CHECK, &["--allow-connecting"]).verdict;
+            // MySQL forgets its position with the change of the source, and says 0.
+            let verdict = if software.is_mysql() {
+                IN_TIME
+            } else {
+                "up: receiver is `Connecting`, which is allowed (error 2003)"
+            };
+            assert_eq!(answer, verdict);
+            row(&mut section, &replica, situation, check, verdict, false);
+        }
+        link.heal();
+    }
+    section.close();
+}
+
+#[test]
+fn replication_on_mariadb_10_11() {
+    every_fault_on(Software::MariaDb);
+}
+
+#[test]
+fn replication_on_mariadb_11_8() {
+    every_fault_on(Software::MariaDb11);
+}
+
+#[test]
+fn replication_on_mysql_9() {
+    every_fault_on(Software::MySql9);
+}
