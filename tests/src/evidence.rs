@@ -52,8 +52,10 @@ pub fn ask(server: &Server, program: &str, options: &[&str]) -> Answer {
     {
         wait::until("the statement is in the server's log", Duration::from_secs(5), || {
             let sessions = log.sessions_of(&account);
-            let queries =
-                sessions.into_iter().flatten().filter_map(|line| line.strip_prefix("Query ").map(str::to_owned));
+            let queries = sessions.into_iter().flatten().filter_map(|line| {
+                // `MySQL` keeps the semicolon that ends one of several.
+                line.strip_prefix("Query ").map(|statement| statement.trim_end_matches(';').to_owned())
+            });
             statements = queries.collect();
             !statements.is_empty() || verdict.contains("needs MySQL")
         });

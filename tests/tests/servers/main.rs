@@ -1,5 +1,7 @@
 //! Every server people really run: what each check says of it, in each situation; the rows of `docs/servers.md`.
 
+mod group;
+mod lag;
 mod replication;
 
 use lab::evidence::{Answer, From, Section, ask, check_mysql};
