@@ -92,6 +92,7 @@ pub fn check_mysql(server: &Server) -> String {
     let why = match (why.split_once("Slave IO"), why.contains("SQL syntax")) {
         (Some((_, threads)), _) => format!("Slave IO{}", threads.split(" Seconds").next().unwrap_or_default()),
         (None, true) => "error in the SQL syntax".into(),
+        (None, false) if why.contains("Can't connect") => "cannot connect".into(),
         (None, false) => why.trim().to_owned(),
     };
     format!("{word}: {why}")
@@ -175,7 +176,7 @@ pub fn stable(text: &str) -> String {
         words.push(if is_time && !is_limit && digits != "0" {
             word.replace(core, "Ns")
         } else if word.starts_with("/tmp/") {
-            "SOCKET".into()
+            format!("SOCKET{}", if word.ends_with(':') { ":" } else { "" })
         } else if word.starts_with("127.") || word.starts_with("[::1]") {
             "ADDRESS:".into()
         } else {

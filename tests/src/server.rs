@@ -265,7 +265,7 @@ impl Server {
     }
 
     /// Starts the process with more arguments, and does not wait.
-    pub(crate) fn launch(&self, arguments: &[&str]) {
+    pub fn launch(&self, arguments: &[&str]) {
         let mut command = self.software.server();
         let bin = self.dir().join("bin");
         let path = std::env::var("PATH").unwrap_or_default();
@@ -283,7 +283,7 @@ impl Server {
 
     /// Waits until the admin gets in.
     #[track_caller]
-    pub(crate) fn until_answers(&self) {
+    pub fn until_answers(&self) {
         let mut daemon = self.daemon();
         daemon.as_mut().expect("a launched server").until_ready(START, || {
             // Asked before the driver: an error there costs more than a refused connection.

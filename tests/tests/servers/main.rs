@@ -3,6 +3,7 @@
 mod group;
 mod lag;
 mod replication;
+mod states;
 
 use lab::evidence::{Answer, From, Section, ask, check_mysql};
 use lab::server::Server;

@@ -65,6 +65,58 @@ fn every_fault_on(software: Software) {
     section.close();
 }
 
+/// Two channels: each fault is said of the one that has it, and of the other one nothing.
+fn channels_on(software: Software) {
+    let [first, second, replica] = [(); 3].map(|()| Server::start_of(software, &[]));
+    let (one, two) = (replica.follow_as("one", &first), replica.follow_as("two", &second));
+    let mut section = Section::new(&format!("Channels on {}", name_of(&replica)));
+    let both = "up: channel `two`: lag is 0s, limit is 30s";
+    until(&replica, &[], both);
+    row(&mut section, &replica, "two channels replicating", CHECK, both, true);
+    let broken = "down: channel `two`: applier is `No`, not `Yes` (error 1062)";
+    two.break_by(Fault::BreakApplier);
+    row(&mut section, &replica, "duplicate key on the second", CHECK, broken, true);
+    let only = "mysqlchk-replication --channel=one";
+    row(
+        &mut section,
+        &replica,
+        "duplicate key on the second",
+        only,
+        "up: channel `one`: lag is 0s, limit is 30s",
+        false,
+    );
+    let named = "mysqlchk-replication --channel=one --channel=TWO";
+    row(&mut section, &replica, "duplicate key on the second", named, broken, false);
+    let absent = "mysqlchk-replication --channel=one --channel=three";
+    row(
+        &mut section,
+        &replica,
+        "a channel that is not there",
+        absent,
+        "down: channel `three` is not configured",
+        false,
+    );
+    one.break_by(Fault::StopReceiver);
+    let worse = "down: channel `one`: receiver is `No`, not `Yes`";
+    row(&mut section, &replica, "and the first receiver stopped", CHECK, worse, false);
+    section.close();
+}
+
+#[test]
+fn channels_on_mariadb_10_11() {
+    channels_on(Software::MariaDb);
+}
+
+#[test]
+fn channels_on_mariadb_11_8() {
+    channels_on(Software::MariaDb11);
+}
+
+#[test]
+fn channels_on_mysql_9() {
+    channels_on(Software::MySql9);
+}
+
 #[test]
 fn replication_on_mariadb_10_11() {
     every_fault_on(Software::MariaDb);
