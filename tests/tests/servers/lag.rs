@@ -24,6 +24,14 @@ fn until(server: &Server, check: &str, verdict: &str) {
     wait::until_equal(check, BOUND, verdict.to_owned(), || stable(&ask(server, CHECK, &options).verdict));
 }
 
+/// Waits until a statement gives this on the replica, where even its table may not have arrived.
+#[track_caller]
+fn until_value(replica: &Server, statement: &str, wanted: &str) {
+    wait::until_equal(statement, BOUND, Some(wanted.to_owned()), || {
+        replica.try_rows(statement).ok()?.pop()?.into_values().next()
+    });
+}
+
 /// A source and its replica that notice each other's silence late, as servers do by default, five hours east of UTC.
 fn pair(software: Software) -> (Server, Server) {
     let timeout = if software.is_mysql() { "replica_net_timeout=60" } else { "slave_net_timeout=60" };
@@ -97,21 +105,13 @@ fn heartbeats(section: &mut Section, source: &Server, replica: &Server) {
     ] {
         source.sql(&format!("REPLACE INTO percona.old VALUES (1, {time})"));
         let is_there = format!("SELECT COUNT(*) FROM percona.old WHERE ABS(TIMESTAMPDIFF(SECOND, ts, {time})) < 9");
-        wait::until_equal("the row on the replica", BOUND, "1".to_owned(), || {
-            replica.try_rows(&is_there).ok().and_then(|mut rows| rows.pop()?.into_values().next()).unwrap_or_default()
-        });
+        until_value(replica, &is_there, "1");
         row(section, replica, situation, &check, verdict, false);
     }
     let hand = "mysqlchk-replication --lag-from=heartbeat --heartbeat-table=percona.hand";
     let id = source.value("SELECT @@server_id");
     source.sql(&format!("INSERT INTO percona.hand VALUES ('nonsense', {id}), (NOW(6) - INTERVAL 20 SECOND, 7)"));
-    wait::until_equal("the rows on the replica", BOUND, "2".to_owned(), || {
-        replica
-            .try_rows("SELECT COUNT(*) FROM percona.hand")
-            .ok()
-            .and_then(|mut rows| rows.pop()?.into_values().next())
-            .unwrap_or_default()
-    });
+    until_value(replica, "SELECT COUNT(*) FROM percona.hand", "2");
     let answer = ask(replica, CHECK, &hand.split(' ').skip(1).collect::<Vec<_>>());
     assert_eq!(answer.verdict, format!("down: no heartbeat of server {id} in percona.hand"));
     let other = format!("{hand} --heartbeat-source-id=7");
@@ -148,12 +148,8 @@ fn on_mariadb(software: Software) {
     let mut section = Section::new(&format!("Lag on {}", name_of(&replica)));
     source.sql("CREATE DATABASE percona");
     let pt = pt_heartbeat(&source, &scratch, "America/New_York", &["--utc", "--create-table"]);
-    wait::until("pt-heartbeat writes", BOUND, || {
-        source.try_rows("SELECT * FROM percona.heartbeat").is_ok_and(|rows| !rows.is_empty())
-    });
-    wait::until("the table is there", BOUND, || {
-        replica.try_rows("SELECT * FROM percona.heartbeat").is_ok_and(|rows| !rows.is_empty())
-    });
+
+    until_value(&replica, "SELECT COUNT(*) FROM percona.heartbeat", "1");
     heartbeats(&mut section, &source, &replica);
     let in_time = "up: lag is Ns by heartbeat, limit is 30s";
     row(&mut section, &replica, "pt-heartbeat --utc", HEARTBEAT, in_time, false);
@@ -223,9 +219,7 @@ fn lag_on_mysql_9() {
         "CREATE DATABASE percona; CREATE TABLE percona.heartbeat (ts VARCHAR(26), server_id INT UNSIGNED PRIMARY KEY)",
     );
     source.sql("INSERT INTO percona.heartbeat VALUES (UTC_TIMESTAMP(6), @@server_id)");
-    wait::until("the table is there", BOUND, || {
-        replica.try_rows("SELECT * FROM percona.heartbeat").is_ok_and(|rows| !rows.is_empty())
-    });
+    until_value(&replica, "SELECT COUNT(*) FROM percona.heartbeat", "1");
     heartbeats(&mut section, &source, &replica);
     commits(&mut section, &source, &replica);
     let heard = "mysqlchk-replication --max-heartbeat-age=3s";
