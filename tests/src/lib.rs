@@ -23,6 +23,8 @@
 //! | [`haproxy`] | the shipped configurations, and what `HAProxy` concludes |
 //! | [`http`] | a client that sees bytes, a clean end and a reset |
 //! | [`check`] | a binary with pipes |
+//! | [`evidence`] | `docs/servers.md`, written from what was seen |
+//! | [`recorded`] | rows on record, in the place of a server that is not to be had |
 
 pub mod address;
 pub mod check;
@@ -33,6 +35,7 @@ pub mod group;
 pub mod haproxy;
 pub mod http;
 pub mod janitor;
+pub mod recorded;
 pub mod replica;
 pub mod roots;
 pub mod scratch;

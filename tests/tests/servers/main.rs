@@ -2,6 +2,7 @@
 
 mod group;
 mod lag;
+mod recorded;
 mod replication;
 mod states;
 
