@@ -41,7 +41,7 @@ macro_rules! main {
 pub use oneshot;
 
 pub use args::switch;
-pub use server::{Family, Row, ServerError, Session};
+pub use server::{Family, Row, Rows, ServerError, Session};
 pub use variable::Variable;
 pub use verdict::{Verdict, down, up};
 

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use mysql::error::tls::TlsError;
@@ -176,19 +177,19 @@ impl<'d> Session<'d> {
     ///
     /// # Errors
     /// When the server refuses it or goes away, and for an answer of more than 1024 rows.
-    pub fn query(&mut self, statement: &str) -> Result<Vec<Row>, ServerError> {
+    pub fn query(&mut self, statement: &str) -> Result<Rows, ServerError> {
         self.query_each(&[statement]).pop().unwrap_or_else(|| Err(ServerError::of("cannot query: no answer")))
     }
 
     /// Runs several statements in one round trip (one `COM_QUERY`), and gives the answer of each, as [`Session::query`]
     /// does. What comes after an error was not run and is not there.
-    pub fn query_each(&mut self, statements: &[&str]) -> Vec<Result<Vec<Row>, ServerError>> {
+    pub fn query_each(&mut self, statements: &[&str]) -> Vec<Result<Rows, ServerError>> {
         self.deadline.enter(Step::Query);
         let mut answer = match self.conn.query_iter(statements.join("; ")) {
             Ok(answer) => answer,
             Err(error) => return vec![Err(ServerError::new("query", &error))],
         };
-        let mut sets: Vec<Result<Vec<Row>, ServerError>> = Vec::new();
+        let mut sets: Vec<Result<Rows, ServerError>> = Vec::new();
         while sets.len() < statements.len() && sets.last().is_none_or(Result::is_ok) {
             let Some(set) = answer.iter() else { break };
             sets.push(rows(set));
@@ -198,9 +199,10 @@ impl<'d> Session<'d> {
 }
 
 /// The rows of one answer.
-fn rows(set: ResultSet<'_, '_, '_, '_, Text>) -> Result<Vec<Row>, ServerError> {
+fn rows(set: ResultSet<'_, '_, '_, '_, Text>) -> Result<Rows, ServerError> {
     let names: Arc<[String]> = set.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
     let mut rows = Vec::new();
+    let columns = Arc::clone(&names);
     for row in set {
         let values = row.map_err(|error| ServerError::new("query", &error))?.unwrap().into_iter().map(text).collect();
         rows.push(Row { names: Arc::clone(&names), values });
@@ -208,7 +210,7 @@ fn rows(set: ResultSet<'_, '_, '_, '_, Text>) -> Result<Vec<Row>, ServerError> {
             return Err(ServerError::of(&format!("cannot query: more than {ROWS_MAX} rows")));
         }
     }
-    Ok(rows)
+    Ok(Rows { columns, rows })
 }
 
 fn log_in(endpoint: &Endpoint, tls: Option<&Tls>, account: &Account, deadline: &Deadline) -> Result<Conn, ServerError> {
@@ -267,6 +269,35 @@ fn text(value: Value) -> Option<String> {
     match value {
         Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         _ => None,
+    }
+}
+
+/// The rows of one answer, which has columns where it has no row.
+#[derive(Debug, Default, Clone)]
+pub struct Rows {
+    columns: Arc<[String]>,
+    rows: Vec<Row>,
+}
+
+impl Rows {
+    /// Rows of the same columns from literals, for the tests of a mapping.
+    #[must_use]
+    pub fn of(rows: Vec<Row>) -> Rows {
+        Rows { columns: rows.first().map(|row| Arc::clone(&row.names)).unwrap_or_default(), rows }
+    }
+
+    /// Whether there is a column of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.columns.iter().any(|have| have.eq_ignore_ascii_case(name))
+    }
+}
+
+impl Deref for Rows {
+    type Target = [Row];
+
+    fn deref(&self) -> &[Row] {
+        &self.rows
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use check::group::{self, Membership};
-use check::{Family, Row, ServerError, Session};
+use check::{Family, Row, Rows, ServerError, Session};
 use serde::Serializer;
 
 use crate::Options;
@@ -102,10 +102,18 @@ pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts>
     let beside = [wants_times.then_some(lag::TIMESTAMPS), heartbeats.as_deref()];
     let statements = |first| [Some(first), beside[0], beside[1]].into_iter().flatten().collect::<Vec<_>>();
 
-    let mut answers = session.query_each(&statements(first));
-    if matches!(answers.as_slice(), [Err(error)] if error.code() == Some(SYNTAX)) {
-        answers = session.query_each(&statements(second));
-    }
+    let mut spelling = first;
+    let answers = loop {
+        let answers = session.query_each(&statements(spelling));
+        spelling = match answers.first() {
+            Some(Err(error)) if error.code() == Some(SYNTAX) && spelling == first => second,
+            // A MariaDB can be told to greet as MySQL (`version=8.0.11`).
+            Some(Ok(rows)) if family != Family::MariaDb && spelling != ALL_SLAVES && rows.has("Using_Gtid") => {
+                ALL_SLAVES
+            }
+            _ => break answers,
+        };
+    };
     let mut answers = answers.into_iter();
     let mut next = || answers.next().context("cannot query: no answer");
     let status = next()?.map_err(|error| without_grant(error, status_grant(family)))?;
@@ -130,9 +138,9 @@ pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts>
 #[derive(Default)]
 struct Beside {
     /// One for each channel, in any order.
-    times: Vec<Row>,
+    times: Rows,
     /// One for each server that pt-heartbeat ran on.
-    heartbeats: Vec<Row>,
+    heartbeats: Rows,
 }
 
 /// The server's refusal, with the grant that is missing where that is the reason.
@@ -263,8 +271,10 @@ mod tests {
             ])
         };
         let beat = |id, age| Row::of(&[("ts", Some("t")), ("server_id", Some(id)), ("heartbeat_age", Some(age))]);
-        let beside =
-            Beside { times: vec![times("us"), times("eu")], heartbeats: vec![beat("1", "9"), beat("17", "3000000")] };
+        let beside = Beside {
+            times: Rows::of(vec![times("us"), times("eu")]),
+            heartbeats: Rows::of(vec![beat("1", "9"), beat("17", "3000000")]),
+        };
         let lag = |words: &[&str]| super::channel(&status, &beside, &options(words)).lag;
         assert_eq!(lag(&[]), Lag::Behind(Duration::from_secs(1)));
         let heartbeat = ["--lag-from=heartbeat", "--heartbeat-table=percona.heartbeat"];

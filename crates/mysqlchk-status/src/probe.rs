@@ -6,7 +6,7 @@
 
 use anyhow::Context;
 use check::group::{self, Membership};
-use check::{Family, Row, Session, Variable};
+use check::{Family, Row, Rows, ServerError, Session, Variable};
 
 use crate::Options;
 
@@ -86,7 +86,7 @@ pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> anyhow::Resul
     };
     let mut answers = session.query_each(statements).into_iter();
     let rows = match answers.next() {
-        Some(Err(error)) if error.code() == Some(UNKNOWN_VARIABLE) => session.query(ANY)?,
+        Some(Err(error)) if error.code() == Some(UNKNOWN_VARIABLE) => ask_another_way(session, statements)?,
         answer => answer.context("cannot query: no answer")??,
     };
     let facts = rows.first().map(facts).context("cannot query: the answer has no row")?;
@@ -100,6 +100,17 @@ pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> anyhow::Resul
         _ => Group::None,
     };
     Ok(Facts { group, ..facts })
+}
+
+/// Where a variable is unknown: a `MariaDB` can be told to greet as `MySQL` (`version=8.0.11`), or is built without wsrep.
+fn ask_another_way(session: &mut Session<'_>, asked: &[&str]) -> Result<Rows, ServerError> {
+    if asked != [MARIADB] {
+        match session.query(MARIADB) {
+            Err(error) if error.code() == Some(UNKNOWN_VARIABLE) => {}
+            answer => return answer,
+        }
+    }
+    session.query(ANY)
 }
 
 fn facts(row: &Row) -> Facts {

@@ -131,3 +131,22 @@ fn replication_on_mariadb_11_8() {
 fn replication_on_mysql_9() {
     every_fault_on(Software::MySql9);
 }
+
+/// `version=` in its option file: the greeting is that of a MySQL, and the statements of one hide what matters.
+#[test]
+fn a_mariadb_that_greets_as_mysql_is_told_by_its_rows() {
+    let source = Server::start();
+    let replica = Server::start_with(&["version=8.0.11"]);
+    let named = replica.follow_as("us", &source);
+    let mut section = Section::new("MariaDB 10.11 that greets as MySQL 8.0.11");
+    until(&replica, &[], "up: channel `us`: lag is 0s, limit is 30s");
+    let up = "up: channel `us`: lag is 0s, limit is 30s";
+    row(&mut section, &replica, "a named connection", CHECK, up, true);
+    named.break_by(Fault::Stop);
+    let down = "down: channel `us`: receiver is `No`, not `Yes`";
+    row(&mut section, &replica, "the named connection stopped", CHECK, down, true);
+    let status = "mysqlchk-status --require-writable";
+    row(&mut section, &replica, "writable", status, "up: the server answers, read_only is OFF", false);
+    row(&mut section, &replica, "no Galera node", "galera-chk", "down: wsrep_on is OFF: not a Galera node", false);
+    section.close();
+}
