@@ -5,8 +5,9 @@
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::ops::Deref;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use mysql::error::tls::TlsError;
@@ -150,7 +151,9 @@ impl<'d> Session<'d> {
     /// When nobody listens, TLS cannot be had as asked, or the login is refused.
     pub fn open(target: &Target, account: &Account, deadline: &'d Deadline) -> Result<Session<'d>, ServerError> {
         let Target { endpoint, extra, tls } = target;
-        let log_in = |endpoint| log_in(endpoint, tls.as_ref(), account, deadline);
+        let has_password = account.password.as_ref().is_some_and(|password| !password.reveal().is_empty());
+        let log_in =
+            |endpoint| even_without_password(has_password, || log_in(endpoint, tls.as_ref(), account, deadline));
         match (log_in(endpoint), extra) {
             (Err(full), Some(extra)) if full.code() == Some(TOO_MANY_CONNECTIONS) => {
                 let also = |error| ServerError::of(&format!("too many connections (1040), then {error}"));
@@ -213,6 +216,16 @@ fn rows(set: ResultSet<'_, '_, '_, '_, Text>) -> Result<Rows, ServerError> {
     Ok(Rows { columns, rows })
 }
 
+/// Without a password the driver panics on an account of `parsec`, which always asks for one (28.0.4).
+fn even_without_password<T>(has: bool, log_in: impl FnOnce() -> Result<T, ServerError>) -> Result<T, ServerError> {
+    // What panics is dropped half-way, and nothing of it is used afterwards.
+    match panic::catch_unwind(AssertUnwindSafe(log_in)) {
+        Err(_) if !has => Err(ServerError::of("cannot log in: the driver gave up, it was given no password")),
+        Err(panic) => panic::resume_unwind(panic),
+        Ok(done) => done,
+    }
+}
+
 fn log_in(endpoint: &Endpoint, tls: Option<&Tls>, account: &Account, deadline: &Deadline) -> Result<Conn, ServerError> {
     let options = OptsBuilder::new()
         .user(Some(account.user.as_str()))
@@ -235,18 +248,18 @@ fn log_in(endpoint: &Endpoint, tls: Option<&Tls>, account: &Account, deadline: &
                 }
                 None => options,
             };
-            let addresses = match tls {
-                // The driver verifies the name that it connects to, so it has to look it up itself.
-                Some(Tls { mode: Mode::VerifyIdentity, .. }) => vec![(host.clone(), *port)],
-                _ => resolve(host, *port, deadline)?,
+            let addresses = resolve(host, *port, deadline)?;
+            let ways = match tls {
+                Some(Tls { mode: Mode::VerifyIdentity, .. }) => by_name(host, *port, &addresses),
+                _ => addresses.iter().map(|address| (address.ip().to_string(), address.port(), None)).collect(),
             };
             deadline.enter(Step::Connect);
-            let conn = match connect_to_any(&options, &addresses) {
+            let conn = match connect_by_any(&options, &ways) {
                 Err(mysql::Error::DriverError(DriverError::TlsNotSupported))
                     if tls.is_some_and(|tls| tls.mode == Mode::Preferred) =>
                 {
                     // The driver hangs up where TLS is not offered, so this is a second connection.
-                    connect_to_any(&options.ssl_opts(None::<SslOpts>), &addresses)
+                    connect_by_any(&options.ssl_opts(None::<SslOpts>), &ways)
                 }
                 conn => conn,
             };
@@ -339,9 +352,9 @@ impl Row {
 }
 
 /// The addresses of a host, in their order.
-fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<(String, u16)>, ServerError> {
-    if host.parse::<IpAddr>().is_ok() {
-        return Ok(vec![(host.to_owned(), port)]);
+fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<SocketAddr>, ServerError> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
     }
     deadline.enter(Step::Resolve);
     let unknown = || ServerError::of(&format!("cannot look up host name {host}"));
@@ -349,21 +362,34 @@ fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<(String, u1
     if addresses.is_empty() {
         return Err(unknown());
     }
-    Ok(addresses.into_iter().map(|address| (address.ip().to_string(), address.port())).collect())
+    Ok(addresses)
 }
 
-/// Tries the addresses of a name in their order; only one where nobody listens sends us on to the next.
-fn connect_to_any(options: &OptsBuilder, addresses: &[(String, u16)]) -> mysql::Result<Conn> {
-    let mut last = mysql::Error::DriverError(DriverError::CouldNotConnect(None));
-    for (host, port) in addresses {
+/// A host and port as the driver is given them, and our own end of the connection.
+type Way = (String, u16, Option<SocketAddr>);
+
+/// The driver verifies the name that it connects to, so it looks it up itself. It stops at the first address where nobody
+/// listens (28.0.4); told which end is ours, it goes on through the addresses of that family.
+fn by_name(host: &str, port: u16, addresses: &[SocketAddr]) -> Vec<Way> {
+    let way = |our_end| (host.to_owned(), port, our_end);
+    let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let families = any.into_iter().filter(|any| addresses.iter().any(|address| address.is_ipv4() == any.is_ipv4()));
+    let others = families.filter(|_| addresses.len() > 1).map(|any| way(Some(SocketAddr::new(any, 0))));
+    [way(None)].into_iter().chain(others).collect()
+}
+
+/// Tries the ways to a host in their order; only one where nobody listens sends us on to the next.
+fn connect_by_any(options: &OptsBuilder, ways: &[Way]) -> mysql::Result<Conn> {
+    let mut first = None;
+    for (host, port, our_end) in ways {
         // The driver wants an IPv6 address as it stands in a URL.
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        match Conn::new(options.clone().ip_or_hostname(Some(host)).tcp_port(*port)) {
-            Err(error @ mysql::Error::DriverError(DriverError::CouldNotConnect(_))) => last = error,
+        match Conn::new(options.clone().ip_or_hostname(Some(host)).tcp_port(*port).bind_address(*our_end)) {
+            Err(error @ mysql::Error::DriverError(DriverError::CouldNotConnect(_))) => first = first.or(Some(error)),
             conn => return conn,
         }
     }
-    Err(last)
+    Err(first.unwrap_or(mysql::Error::DriverError(DriverError::CouldNotConnect(None))))
 }
 
 fn login_error(endpoint: &Endpoint, error: &mysql::Error) -> ServerError {
@@ -380,6 +406,10 @@ fn explain(error: &mysql::Error) -> (String, Option<u16>) {
     use mysql::Error::{CodecError, DriverError as FromDriver, IoError, MySqlError, TlsError as FromTls};
     match error {
         MySqlError(refusal) => (server_words(refusal.code), Some(refusal.code)),
+        // Before TLS is spoken: the certificates are our own.
+        FromTls(TlsError::Tls(rustls::Error::InvalidCertificate(_))) => {
+            ("a certificate in `ssl-ca` or `ssl-cert` cannot be read".into(), None)
+        }
         FromTls(TlsError::Tls(error)) => (tls::words(error), None),
         FromTls(_) => ("TLS cannot be used as configured".into(), None),
         IoError(error) | CodecError(PacketCodecError::Io(error)) => {
@@ -432,7 +462,9 @@ fn server_words(code: u16) -> String {
         1130 => "this host is not allowed",
         1146 => "no such table",
         1193 => "unknown system variable",
-        1203 | 1226 => "too many connections of this account",
+        1203 => "too many connections of this account",
+        // Of connections, at once or in an hour, or of queries: only its text would say.
+        1226 => "the account has reached a limit of its own",
         1820 | 1862 => "the password has expired",
         3032 => "the server is in offline mode",
         3159 => "the server requires TLS, set `ssl-mode`",
@@ -460,6 +492,31 @@ mod tests {
         assert_eq!(Family::from_version((11, 8, 6)), Family::MariaDb);
         assert_eq!(Family::from_version((8, 0, 22)), Family::MySql(8, 0, 22));
         assert_eq!(Family::from_version((9, 7, 4)), Family::MySql(9, 7, 4));
+    }
+
+    #[test]
+    fn a_name_that_is_verified_leads_to_all_its_addresses() {
+        let addresses = ["[::1]:3306".parse().unwrap(), "127.0.0.1:3306".parse().unwrap()];
+        let way = |our_end: Option<&str>| ("db01".to_owned(), 3306, our_end.map(|end| end.parse().unwrap()));
+        assert_eq!(by_name("db01", 3306, &addresses), [way(None), way(Some("0.0.0.0:0")), way(Some("[::]:0"))]);
+        assert_eq!(by_name("db01", 3306, &addresses[..1]), [way(None)]);
+    }
+
+    #[test]
+    fn a_driver_that_wants_a_password_is_no_mystery() {
+        let log_in = |has| even_without_password(has, || -> Result<(), _> { panic!("wanted one") });
+        let words = "cannot log in: the driver gave up, it was given no password";
+        assert_eq!(log_in(false), Err(ServerError::of(words)));
+        assert!(panic::catch_unwind(|| log_in(true)).is_err());
+    }
+
+    #[test]
+    fn a_broken_certificate_of_ours_is_not_the_servers() {
+        let broken = rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding);
+        let ours = mysql::Error::TlsError(TlsError::Tls(broken.clone()));
+        assert_eq!(explain(&ours).0, "a certificate in `ssl-ca` or `ssl-cert` cannot be read");
+        let theirs = mysql::Error::IoError(std::io::Error::new(ErrorKind::InvalidData, broken));
+        assert_eq!(explain(&theirs).0, "the server's certificate cannot be used (BadEncoding)");
     }
 
     #[test]

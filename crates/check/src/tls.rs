@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use rustls::{CertificateError, Error as TlsError};
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 use crate::args::switch;
 use crate::option_file::open_trusted;
@@ -155,6 +155,8 @@ fn ensure_pem(file: &Path, kind: &str) -> Result<()> {
     Ok(())
 }
 
+const NO_TLS_WE_KNOW: &str = "the server speaks no TLS 1.2 or 1.3 that we know";
+
 /// What failed, in our words. The server's certificate is named only by what is wrong with it.
 #[must_use]
 pub fn words(error: &TlsError) -> String {
@@ -171,8 +173,14 @@ pub fn words(error: &TlsError) -> String {
             Cert::Other(why) => format!("the server's certificate cannot be used ({why})"),
             why => format!("the server's certificate cannot be used ({why:?})"),
         },
-        TlsError::AlertReceived(alert) => format!("the server ended TLS ({alert:?})"),
-        TlsError::PeerIncompatible(_) => "the server speaks no TLS 1.2 or 1.3 that we know".into(),
+        TlsError::AlertReceived(alert) => match alert {
+            AlertDescription::UnknownCA => "no authority of the server signed `ssl-cert`".into(),
+            AlertDescription::CertificateExpired => "`ssl-cert` has expired".into(),
+            AlertDescription::CertificateRequired => "the server asks for a certificate, set `ssl-cert`".into(),
+            AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion => NO_TLS_WE_KNOW.into(),
+            alert => format!("the server ended TLS ({alert:?})"),
+        },
+        TlsError::PeerIncompatible(_) => NO_TLS_WE_KNOW.into(),
         TlsError::InconsistentKeys(_) => "`ssl-key` is not the key of `ssl-cert`".into(),
         TlsError::NoCertificatesPresented => "the server showed no certificate".into(),
         _ => "TLS failed".into(),
@@ -218,6 +226,19 @@ mod tests {
         for mode in [Mode::VerifyCa, Mode::VerifyIdentity] {
             let error = Options { ssl_mode: Some(mode), ..options() }.resolve().unwrap_err().to_string();
             assert!(error.ends_with("write `ssl-ca=FILE`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_has_against_our_certificate_is_told() {
+        for (alert, expected) in [
+            (AlertDescription::UnknownCA, "no authority of the server signed `ssl-cert`"),
+            (AlertDescription::CertificateExpired, "`ssl-cert` has expired"),
+            (AlertDescription::CertificateRequired, "the server asks for a certificate, set `ssl-cert`"),
+            (AlertDescription::ProtocolVersion, NO_TLS_WE_KNOW),
+            (AlertDescription::AccessDenied, "the server ended TLS (AccessDenied)"),
+        ] {
+            assert_eq!(words(&TlsError::AlertReceived(alert)), expected);
         }
     }
 
