@@ -150,8 +150,12 @@ impl Section {
     }
 }
 
-/// A statement short enough for a table: what it reads from.
-fn short(statement: &str) -> String {
+/// Statements short enough for a table: what they read from. `MariaDB` logs several that came together as one.
+fn short(statements: &str) -> String {
+    statements.split("; ").map(short_one).collect::<Vec<_>>().join("; ")
+}
+
+fn short_one(statement: &str) -> String {
     let statement = statement.split_whitespace().collect::<Vec<_>>().join(" ");
     match statement.split_once(" FROM ") {
         Some((_, from)) if statement.len() > 60 => {
@@ -177,7 +181,7 @@ pub fn stable(text: &str) -> String {
             word.replace(core, "Ns")
         } else if word.starts_with("/tmp/") {
             format!("SOCKET{}", if word.ends_with(':') { ":" } else { "" })
-        } else if word.starts_with("127.") || word.starts_with("[::1]") {
+        } else if (word.starts_with("127.") || word.starts_with("[::1]")) && word.ends_with(':') {
             "ADDRESS:".into()
         } else {
             word.to_owned()

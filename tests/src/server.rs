@@ -342,8 +342,8 @@ pub struct QueryLog<'a> {
 }
 
 impl QueryLog<'_> {
-    /// The finished sessions of `account` (`mysqlchk@localhost`), in order of connection: each a list of
-    /// `Connect ...`, `Query ...`, `Quit`.
+    /// The finished sessions of `account` (`mysqlchk@localhost`, or `mysqlchk` from any host), in order of connection:
+    /// each a list of `Connect ...`, `Query ...`, `Quit`.
     #[must_use]
     pub fn sessions_of(&self, account: &str) -> Vec<Vec<String>> {
         let log = fs::read(&self.file).unwrap_or_default();
@@ -357,7 +357,8 @@ impl QueryLog<'_> {
             let entry = field.nth(1).and_then(|entry| entry.trim_start().split_once(' '));
             let argument = field.next().unwrap_or_default();
             if let Some((Ok(id), command)) = entry.map(|(id, command)| (id.parse::<u64>(), command)) {
-                if command == "Connect" && argument.split(' ').next() == Some(account) {
+                let who = argument.split(' ').next().unwrap_or_default();
+                if command == "Connect" && (who == account || who.split('@').next() == Some(account)) {
                     wanted.insert(id);
                 }
                 sessions.entry(id).or_default().push(format!("{command} {argument}").trim_end().to_owned());

@@ -97,8 +97,8 @@ impl Software {
             let (usr, share) = (usr.display(), share.display());
             settings += &format!("basedir={usr}\nlc_messages_dir={share}\ncharacter_sets_dir={share}/charsets\n");
         }
-        if self.is_mysql() {
-            settings += &format!("plugin_dir={}\n", sid().join("usr/lib/mysql/plugin").display());
+        if let Some(root) = self.root() {
+            settings += &format!("plugin_dir={}\n", root.join("usr/lib/mysql/plugin").display());
         }
         settings
     }

@@ -1,10 +1,14 @@
 //! Every server people really run: what each check says of it, in each situation; the rows of `docs/servers.md`.
 
+mod accounts;
+mod connections;
 mod group;
 mod lag;
 mod recorded;
 mod replication;
 mod states;
+mod table;
+mod tls;
 
 use lab::evidence::{Answer, From, Section, ask, check_mysql};
 use lab::server::Server;
