@@ -30,7 +30,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1	/p' $(MAKEFILE_LIST)
 
 build: ## the three binaries, as they are installed
-	RUSTFLAGS="$(FAST_FLAGS)" $(CARGO) build --release --locked --target $(TARGET)
+	RUSTFLAGS="$(FAST_FLAGS)" $(CARGO) build --release --locked --target $(TARGET) $(PROGRAMS:%=--package %)
 
 check: man ## formatting, lints, unit tests and the rules of the house; no server
 	$(CARGO) fmt --all --check
