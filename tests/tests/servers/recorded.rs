@@ -248,10 +248,10 @@ fn mysql_5_7_before_5_7_8() {
         situation,
         "mysqlchk-status",
         "up: the server answers, read_only is ON",
-        &[MYSQL_STATUS, ANY_STATUS],
+        &[MYSQL_STATUS, MARIADB_STATUS, ANY_STATUS],
     );
     let both = format!("{MYSQL_STATUS}; {PLUGIN}; {MEMBERS}");
-    page.row(&proxied, situation, "mysqlchk-status --require-writable", down, &[&both, ANY_STATUS]);
+    page.row(&proxied, situation, "mysqlchk-status --require-writable", down, &[&both, MARIADB_STATUS, ANY_STATUS]);
     page.section.close();
 }
 
