@@ -9,8 +9,43 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::daemon::{Daemon, program};
+use crate::roots;
 use crate::scratch::Scratch;
 use crate::{user, wait};
+
+/// Which `HAProxy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Release {
+    /// The host's own: 2.6 on Debian 12.
+    Host,
+    /// 3.2, from [`roots::sid`].
+    Sid,
+}
+
+impl Release {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Host, Self::Sid];
+
+    /// The program, ready for its arguments.
+    #[must_use]
+    pub fn command(self) -> Command {
+        match self {
+            Self::Host => Command::new(program("haproxy")),
+            Self::Sid => roots::sid().command("haproxy"),
+        }
+    }
+
+    /// `2.6.12`, as the program says.
+    #[must_use]
+    pub fn version(self) -> String {
+        let said = self.command().arg("-v").output().unwrap().stdout;
+        let said = String::from_utf8_lossy(&said);
+        said.split([' ', '-'])
+            .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+            .expect("a version")
+            .to_owned()
+    }
+}
 
 /// One line of `show stat`: a server, or a proxy's own `FRONTEND` or `BACKEND`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +76,15 @@ pub struct Haproxy {
 /// # Errors
 /// What it complained about. A warning is a complaint too.
 pub fn check_config(path: &Path, env: &[(&str, &str)]) -> Result<(), String> {
-    let mut command = Command::new(program("haproxy"));
+    check_config_by(Release::Host, path, env)
+}
+
+/// Whether `haproxy -c` of a release accepts a configuration.
+///
+/// # Errors
+/// What it complained about. A warning is a complaint too.
+pub fn check_config_by(release: Release, path: &Path, env: &[(&str, &str)]) -> Result<(), String> {
+    let mut command = release.command();
     let done = command.arg("-c").arg("-f").arg(path).envs(env.iter().copied()).output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
     let warned = said.contains("[WARNING]");
@@ -55,13 +98,19 @@ impl Haproxy {
     #[must_use]
     #[track_caller]
     pub fn start(configuration: &Path, env: &[(&str, &str)]) -> Self {
+        Self::start_by(Release::Host.command(), configuration, env)
+    }
+
+    /// The same with another release, or with a command that runs it elsewhere.
+    #[must_use]
+    #[track_caller]
+    pub fn start_by(mut command: Command, configuration: &Path, env: &[(&str, &str)]) -> Self {
         let scratch = Scratch::new("haproxy");
         // A copy: the account without privileges may not read the original.
         let text = fs::read(configuration).unwrap_or_else(|error| panic!("{}: {error}", configuration.display()));
         let copy = scratch.file("haproxy.cfg", text);
         let socket = scratch.join("lab.sock");
         let stats = scratch.file("lab.cfg", format!("global\n    stats socket {} level admin\n", socket.display()));
-        let mut command = Command::new(program("haproxy"));
         command
             .arg("-db")
             .arg("-f")

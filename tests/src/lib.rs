@@ -18,6 +18,7 @@
 //! | [`replica`] | a server that follows another, and nine ways to break that |
 //! | [`galera`] | three nodes, and every state a node can be in |
 //! | [`group`] | three members of Group Replication, and every state a member can be in |
+//! | [`failover`] | two masters, three replicas, `HAProxy`, and clients that know who answered |
 //! | [`shipped`] | the files of this project, pointed at the lab's servers |
 //! | [`xinetd`] | the shipped service files behind the real super-server |
 //! | [`haproxy`] | the shipped configurations, and what `HAProxy` concludes |
@@ -30,6 +31,7 @@ pub mod address;
 pub mod check;
 pub mod daemon;
 pub mod evidence;
+pub mod failover;
 pub mod galera;
 pub mod group;
 pub mod haproxy;
