@@ -6,6 +6,7 @@ use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -20,7 +21,7 @@ use crate::scratch::Scratch;
 use crate::server::{PASSWORD, PORT, Server};
 use crate::software::Software;
 use crate::xinetd::{Services, Xinetd};
-use crate::{address, shipped, user, wait};
+use crate::{address, http, shipped, user, wait};
 
 /// The servers, as `HAProxy` calls them; the first two are the masters.
 pub const NAMES: [&str; 5] = ["db01", "db02", "db03", "db04", "db05"];
@@ -268,6 +269,21 @@ impl Site {
         begin
     }
 
+    /// Waits until the checks of a server tell that something is wrong with it, or that nothing is: an answer from before
+    /// is shared for a while.
+    #[track_caller]
+    pub fn until_told(&self, number: usize, wrong: bool) {
+        let services = &self.services[number];
+        let is_wrong = |name: &String| {
+            let address = services.address(name);
+            let told = address::listens(address).then(|| http::get(address));
+            told.is_none_or(|reply| reply.status() != 200 || reply.body().contains("Connecting"))
+        };
+        wait::until(&format!("the checks of {} tell whether it is wrong: {wrong}", NAMES[number]), BOUND, || {
+            services.names().iter().any(is_wrong) == wrong
+        });
+    }
+
     /// Makes all well again, and waits until all replicate.
     #[track_caller]
     pub fn heal(&self) {
@@ -309,12 +325,25 @@ impl Site {
         self.until_replicated();
     }
 
+    /// Whether nothing was done to a server since the last cure.
+    #[must_use]
+    pub fn is_well(&self, number: usize) -> bool {
+        self.broken().iter().all(|(broken, _)| *broken != number)
+    }
+
     /// Waits until everybody replicates.
     #[track_caller]
     pub fn until_replicated(&self) {
         for link in &self.links {
             link.until_caught_up();
         }
+    }
+
+    /// The arguments that the service of a check has on a server.
+    #[must_use]
+    #[track_caller]
+    pub fn arguments(&self, number: usize, service: &str) -> String {
+        self.services[number].value(service, "server_args").unwrap()
     }
 
     /// The xinetd of a server, to do to it what is no fault of the list.
@@ -388,12 +417,21 @@ impl Front {
     #[must_use]
     #[track_caller]
     pub fn start(site: &Site, release: Release, more: &[(&str, &str)]) -> Self {
-        let (ip, scratch) = (address::fresh(), Scratch::new("front"));
+        let mut command = release.command();
+        user::drop_to_unprivileged(&mut command);
+        Self::start_at(site, address::fresh(), command, more)
+    }
+
+    /// Starts a command that runs it, at this address.
+    #[must_use]
+    #[track_caller]
+    pub fn start_at(site: &Site, ip: Ipv4Addr, command: Command, more: &[(&str, &str)]) -> Self {
+        let scratch = Scratch::new("front");
         let mut environment = site.environment(ip);
         environment.push(("STATS_SOCKET".to_owned(), scratch.join("stats.sock").display().to_string()));
         environment.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let environment: Vec<_> = environment.iter().map(|(name, value)| (&**name, &**value)).collect();
-        let haproxy = Haproxy::start_by(release.command(), configuration(), &environment);
+        let haproxy = Haproxy::start_by(command, configuration(), &environment);
         Self { haproxy, ip, addresses: site.addresses(), _scratch: scratch }
     }
 
@@ -410,6 +448,12 @@ impl Front {
                 "read" => drop(routes.read.insert(name)),
                 _ => {}
             }
+        }
+        // Sticky: the one in the table, while it is up.
+        let table = self.haproxy.ask("show table write");
+        let named = NAMES.into_iter().find(|name| table.contains(&format!("server_key={name}")));
+        if let Some(name) = named.filter(|name| self.haproxy.server("write", name).status.starts_with("UP")) {
+            routes.write = Some(name);
         }
         routes
     }
@@ -563,6 +607,13 @@ impl Traffic {
         seen
     }
 
+    /// Waits until that many more writes were accepted.
+    #[track_caller]
+    pub fn until_more_writes(&self, count: usize) {
+        let wanted = lock(&self.seen).writes.len() + count;
+        wait::until(&format!("{count} more writes"), BOUND, || lock(&self.seen).writes.len() >= wanted);
+    }
+
     /// Waits for a write that `server` accepted, and that was sent after `since`.
     #[track_caller]
     pub fn until_written(&self, server: usize, since: Instant) -> Done {
@@ -634,6 +685,13 @@ impl Seen {
             longest = longest.max(first.map_or(Duration::ZERO, |first| last.saturating_duration_since(first)));
         }
         longest
+    }
+
+    /// The last read that one of these servers answered, after a moment.
+    #[must_use]
+    pub fn last_read(&self, names: &[&str], since: Instant) -> Duration {
+        let reads = self.reads.iter().filter(|read| names.contains(&NAMES[read.server]));
+        reads.map(|read| read.accepted.saturating_duration_since(since)).max().unwrap_or_default()
     }
 
     /// The writers since a moment, each as often as it became that.

@@ -98,10 +98,12 @@ impl Haproxy {
     #[must_use]
     #[track_caller]
     pub fn start(configuration: &Path, env: &[(&str, &str)]) -> Self {
-        Self::start_by(Release::Host.command(), configuration, env)
+        let mut command = Release::Host.command();
+        user::drop_to_unprivileged(&mut command);
+        Self::start_by(command, configuration, env)
     }
 
-    /// The same with another release, or with a command that runs it elsewhere.
+    /// The same with a command of the caller's, as whoever this runs it.
     #[must_use]
     #[track_caller]
     pub fn start_by(mut command: Command, configuration: &Path, env: &[(&str, &str)]) -> Self {
@@ -119,7 +121,6 @@ impl Haproxy {
             .arg(stats)
             .envs(env.iter().copied())
             .current_dir(scratch.path());
-        user::drop_to_unprivileged(&mut command);
         let mut daemon = Daemon::start(&mut command, &scratch.join("log"));
         daemon.until_ready(Duration::from_secs(20), || UnixStream::connect(&socket).is_ok());
         Self { daemon, scratch }

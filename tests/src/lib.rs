@@ -19,6 +19,7 @@
 //! | [`galera`] | three nodes, and every state a node can be in |
 //! | [`group`] | three members of Group Replication, and every state a member can be in |
 //! | [`failover`] | two masters, three replicas, `HAProxy`, and clients that know who answered |
+//! | [`network`] | hosts of their own, that can be cut off |
 //! | [`shipped`] | the files of this project, pointed at the lab's servers |
 //! | [`xinetd`] | the shipped service files behind the real super-server |
 //! | [`haproxy`] | the shipped configurations, and what `HAProxy` concludes |
@@ -37,6 +38,7 @@ pub mod group;
 pub mod haproxy;
 pub mod http;
 pub mod janitor;
+pub mod network;
 pub mod recorded;
 pub mod replica;
 pub mod roots;

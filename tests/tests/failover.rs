@@ -1,11 +1,21 @@
 //! Two masters, three replicas, and HAProxy with `haproxy/failover.cfg`: where writes and reads go in every scenario, and
 //! what happens on the way there. HAProxy 2.6 and 3.2 stand side by side before the same servers.
 
+use std::env;
+use std::fmt::Write;
+use std::fs;
 use std::time::{Duration, Instant};
 
-use lab::failover::{Fault, Front, Routes, Site, Traffic, configuration, row};
+use lab::failover::{Fault, Front, NAMES, Routes, Site, Traffic, configuration, row};
 use lab::haproxy::{Release, check_config_by};
-use lab::user;
+use lab::scratch::Scratch;
+use lab::{shipped, user, wait};
+
+const DB01: usize = 0;
+const DB02: usize = 1;
+
+/// For what takes a few checks.
+const BOUND: Duration = Duration::from_secs(30);
 
 /// Short, for the suite: the default is 10.
 const PROBATION: (&str, &str) = ("PROBATION", "3");
@@ -30,6 +40,9 @@ impl Stage {
             .into();
         let stage = Self { site, fronts, begin: Instant::now() };
         stage.until("at the start", &row(0));
+        for (.., traffic) in &stage.fronts {
+            traffic.until_more_writes(10);
+        }
         stage
     }
 
@@ -49,13 +62,103 @@ impl Stage {
         }
     }
 
-    /// At the end of everything.
-    fn assert_one_writer_at_a_time(&self) {
+    /// At the end of everything: of all transitions so far, the longest time with two writers.
+    #[track_caller]
+    fn assert_one_writer_at_a_time(&self) -> Vec<Figure> {
+        let mut figures = Vec::new();
         for (release, _, traffic) in &self.fronts {
             let seen = traffic.seen();
-            let (overlap, writes) = (seen.overlap(), seen.writes.len());
-            eprintln!("{release:?}: {writes} writes, {:?}, overlap {overlap:?}", seen.writers(self.begin));
-            assert!(overlap < Duration::from_millis(250), "{release:?}: two writers for {overlap:?}");
+            let overlap = seen.overlap();
+            assert!(overlap < OVERLAP, "{release:?}: two writers for {overlap:?}");
+            for _ in 1..seen.writers(self.begin).len() {
+                figures.push(("two writers at a time, over all transitions", *release, overlap));
+            }
+        }
+        figures
+    }
+
+    /// How long after `fault` a client's write was accepted by `server`, and that nobody else took one on the way.
+    #[track_caller]
+    fn until_moved(&self, what: &'static str, fault: Instant, writers: &[&str]) -> Vec<Figure> {
+        let to = NAMES.iter().position(|name| Some(name) == writers.last()).unwrap();
+        let mut figures = Vec::new();
+        for (release, _, traffic) in &self.fronts {
+            let first = traffic.until_written(to, fault);
+            figures.push((what, *release, first.accepted - fault));
+            let seen = traffic.seen().writers(fault);
+            assert!(writers.ends_with(&seen), "{release:?}: {what}: {seen:?}, not {writers:?}");
+        }
+        figures
+    }
+
+    /// That the writer went on as if nothing had happened: no session was cut, and no write waited.
+    #[track_caller]
+    fn assert_undisturbed(&self, what: &'static str, since: Instant) -> Vec<Figure> {
+        let now = Instant::now();
+        let mut figures = Vec::new();
+        for (release, _, traffic) in &self.fronts {
+            let seen = traffic.seen();
+            let cut = seen.cut.iter().chain(&seen.refused).filter(|at| **at > since).count();
+            assert_eq!(cut, 0, "{release:?}: {what}: sessions were cut");
+            assert_eq!(seen.writers(since), ["db01"], "{release:?}: {what}");
+            figures.push((what, *release, seen.pause(since, now)));
+        }
+        figures
+    }
+
+    /// The last reads that these servers answered after `fault`.
+    fn last_reads(&self, what: &'static str, fault: Instant, names: &[&str]) -> Vec<Figure> {
+        let last = |traffic: &Traffic| traffic.seen().last_read(names, fault);
+        self.fronts.iter().map(|(release, _, traffic)| (what, *release, last(traffic))).collect()
+    }
+
+    #[track_caller]
+    fn heal(&self) {
+        self.site.heal();
+        self.until("after the cure", &row(0));
+    }
+}
+
+/// What was measured, with which release, and the time.
+type Figure = (&'static str, Release, Duration);
+
+/// What each figure may be at most, and its median; on a machine that others share.
+const BOUNDS: [(&str, Duration, Duration); 9] = [
+    ("db01 is killed: until db02 accepts a write", ms(2500), ms(2000)),
+    ("db01 freezes: until db02 accepts a write", ms(3500), ms(3500)),
+    ("db01 stops replicating: until db02 accepts a write", ms(5000), ms(5000)),
+    ("db01 is killed: last read from its replicas", ms(3000), ms(3000)),
+    ("db01 freezes: last read from its replicas", ms(3000), ms(3000)),
+    ("db02 is killed: longest wait of a write", ms(500), ms(500)),
+    ("db02 freezes: longest wait of a write", ms(500), ms(500)),
+    ("HAProxy starts: until the first connection is served", ms(5000), ms(5000)),
+    ("two writers at a time, over all transitions", OVERLAP, OVERLAP),
+];
+
+/// What is allowed from the demotion of a writer on.
+const OVERLAP: Duration = ms(250);
+
+const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// The figures of one line and release, in order.
+fn sorted(figures: &[Figure], line: &str, release: Release) -> Vec<Duration> {
+    let mut times: Vec<_> =
+        figures.iter().filter(|figure| figure.0 == line && figure.1 == release).map(|figure| figure.2).collect();
+    times.sort();
+    times
+}
+
+#[track_caller]
+fn assert_within_bounds(figures: &[Figure]) {
+    for (line, most, median) in BOUNDS {
+        for release in Release::ALL {
+            let times = sorted(figures, line, release);
+            let Some(last) = times.last() else { continue };
+            eprintln!("{release:?}: {line}: {times:.0?}");
+            assert!(*last <= most, "{release:?}: {line}: {times:?}");
+            assert!(times[times.len() / 2] <= median, "{release:?}: {line}: {times:?}");
         }
     }
 }
@@ -73,9 +176,31 @@ fn the_configuration_is_clean() {
 }
 
 #[test]
+fn the_lines_of_the_readme_add_a_replica() {
+    let readme = fs::read_to_string(shipped::file("README.md")).unwrap();
+    let (_, rest) = readme.split_once("**Another replica**").unwrap();
+    let block = rest.split("```").nth(1).unwrap();
+    let mut text = fs::read_to_string(configuration()).unwrap();
+    let lines: Vec<_> = block.lines().filter_map(|line| line.split_once("  # ")).collect();
+    assert_eq!(lines.len(), 4, "{block}");
+    for (line, section) in lines {
+        // After the line of that section that is about db05.
+        let begin = text.find(&format!("\n{section}\n")).unwrap_or_else(|| panic!("no section {section}"));
+        let db05 = begin + text[begin..].to_lowercase().find("db05").unwrap();
+        let end = db05 + text[db05..].find('\n').unwrap() + 1;
+        text.insert_str(end, &format!("    {}\n", line.trim()));
+    }
+    let scratch = Scratch::new("replica");
+    let file = scratch.file("failover.cfg", &text);
+    let account = user::unprivileged();
+    for release in Release::ALL {
+        let environment = [("RUN_AS_USER", &*account.name), ("RUN_AS_GROUP", &*account.group)];
+        check_config_by(release, &file, &environment).unwrap_or_else(|said| panic!("{release:?}: {said}\n{text}"));
+    }
+}
+
+#[test]
 fn every_fault_leads_to_its_row_of_the_table_and_every_cure_back() {
-    const DB01: usize = 0;
-    const DB02: usize = 1;
     let stage = Stage::start(&[]);
     let cases: &[(usize, &[(usize, Fault)])] = &[
         (1, &[(DB02, Fault::DuplicateKey)]),
@@ -117,5 +242,306 @@ fn every_fault_leads_to_its_row_of_the_table_and_every_cure_back() {
         stage.until_settled(&format!("healed after {what}"), &row(0));
         eprintln!("{what}: {broken:.1?}, healed {:.1?}", begin.elapsed());
     }
+    stage.assert_one_writer_at_a_time();
+}
+
+/// The transitions, so many times, with the times they take.
+fn transitions(rounds: u32) -> Vec<Figure> {
+    let stage = Stage::start(&[]);
+    let mut figures = Vec::new();
+    for _ in 0..rounds {
+        for (fault, writes, reads) in [
+            (Fault::Kill, BOUNDS[0].0, BOUNDS[3].0),
+            (Fault::Freeze, BOUNDS[1].0, BOUNDS[4].0),
+            (Fault::StopApplier, BOUNDS[2].0, ""),
+        ] {
+            let begin = stage.site.break_by(DB01, fault);
+            figures.extend(stage.until_moved(writes, begin, &["db01", "db02"]));
+            stage.until("db01 is out", &row(if fault == Fault::StopApplier { 2 } else { 5 }));
+            figures.extend(stage.last_reads(reads, begin, &["db03", "db04"]));
+            let begin = Instant::now();
+            stage.heal();
+            stage.until_moved("", begin, &["db02", "db01"]);
+        }
+        for (fault, pause) in [(Fault::Kill, BOUNDS[5].0), (Fault::Freeze, BOUNDS[6].0)] {
+            let begin = stage.site.break_by(DB02, fault);
+            stage.until("db02 is out", &row(4));
+            stage.heal();
+            figures.extend(stage.assert_undisturbed(pause, begin));
+        }
+        // Both at once: the writes end, and make no detour.
+        let begin = stage.site.break_by(DB01, Fault::StopApplier);
+        stage.site.break_by(DB02, Fault::StopApplier);
+        stage.until("split brain", &row(3));
+        for (release, front, traffic) in &stage.fronts {
+            assert_eq!(traffic.seen().writers(begin), ["db01"], "{release:?}: a detour on the way to nobody");
+            // Otherwise db02 was never found to be out for long, and is the first to be good again.
+            front.haproxy.until("steady", "db02", "DOWN", BOUND);
+        }
+        let begin = Instant::now();
+        stage.heal();
+        stage.until_moved("", begin, &["db01"]);
+    }
+    figures.extend(stage.assert_one_writer_at_a_time());
+    figures.retain(|figure| !figure.0.is_empty());
+    figures
+}
+
+#[test]
+fn there_are_never_two_writers_and_the_gaps_are_short() {
+    assert_within_bounds(&transitions(1));
+}
+
+/// A start of `HAProxy` in the middle of each row.
+fn starts() -> Vec<Figure> {
+    let site = Site::start();
+    let mut figures = Vec::new();
+    let cases: &[(usize, &[(usize, Fault)])] = &[
+        (0, &[]),
+        (1, &[(DB02, Fault::Lag)]),
+        (2, &[(DB01, Fault::StopApplier)]),
+        (3, &[(DB01, Fault::StopApplier), (DB02, Fault::StopReceiver)]),
+        // Nobody has had the writes so far: whoever gets them must replicate.
+        (2, &[(DB01, Fault::Connecting)]),
+        (4, &[(DB02, Fault::Freeze)]),
+        (5, &[(DB01, Fault::Kill)]),
+        (5, &[(DB01, Fault::Freeze)]),
+        (6, &[(DB01, Fault::Freeze), (DB02, Fault::Kill)]),
+    ];
+    for (number, faults) in cases {
+        for (server, fault) in *faults {
+            site.break_by(*server, *fault);
+        }
+        for (server, _) in *faults {
+            site.until_told(*server, true);
+        }
+        let fronts = Release::ALL.map(|release| {
+            let begin = Instant::now();
+            let front = Front::start(&site, release, &[PROBATION]);
+            let traffic = Traffic::start(&front);
+            (release, front, traffic, begin)
+        });
+        let allowed = row(*number);
+        for (release, front, traffic, begin) in fronts {
+            // The first client is served, or turned away, when all is known.
+            wait::until("an answer to a client", BOUND, || {
+                let seen = traffic.seen();
+                !seen.writes.is_empty() || !seen.refused.is_empty()
+            });
+            front.until(&format!("{release:?}: {faults:?}"), &allowed);
+            assert_eq!(front.who_answers(), allowed, "{release:?}: {faults:?}");
+            let seen = traffic.seen();
+            for (what, done, names) in [
+                ("wrote", &seen.writes, allowed.write.into_iter().collect()),
+                ("read", &seen.reads, allowed.read.clone()),
+            ] {
+                let wrong = done.iter().find(|done| !names.contains(NAMES[done.server]));
+                let at = wrong.map(|done| (NAMES[done.server], done.opened - begin, done.accepted - begin));
+                assert!(
+                    wrong.is_none(),
+                    "{release:?}, started with {faults:?}: somebody {what}: {at:?}\n{}",
+                    front.haproxy.log()
+                );
+            }
+            figures.extend(seen.writes.first().map(|first| (BOUNDS[7].0, release, first.accepted - begin)));
+        }
+        site.heal();
+        for server in 0..5 {
+            site.until_told(server, false);
+        }
+    }
+    figures
+}
+
+#[test]
+fn a_start_in_the_middle_of_a_scenario_sends_nobody_to_a_server_that_is_out() {
+    assert_within_bounds(&starts());
+}
+
+#[test]
+fn one_failed_check_moves_nothing() {
+    let stage = Stage::start(&[]);
+    for (proxy, fault) in [("status", Fault::ReadOnly), ("status", Fault::Freeze), ("replication", Fault::StopApplier)]
+    {
+        let begin = stage.site.break_by(DB01, fault);
+        wait::until(&format!("one failed check of {proxy}/db01"), BOUND, || {
+            stage.fronts.iter().any(|(_, front, _)| front.haproxy.server(proxy, "db01").status == "UP 1/2")
+        });
+        stage.site.heal();
+        for (release, front, _) in &stage.fronts {
+            let what = format!("{release:?}: {proxy}/db01 is sound");
+            wait::until_equal(&what, BOUND, "UP", || front.haproxy.server(proxy, "db01").status);
+        }
+        for (release, _, traffic) in &stage.fronts {
+            traffic.until_more_writes(50);
+            let seen = traffic.seen();
+            assert_eq!(
+                seen.cut.iter().chain(&seen.refused).filter(|at| **at > begin).count(),
+                0,
+                "{release:?} {fault:?}"
+            );
+            assert_eq!(seen.writers(begin), ["db01"], "{release:?} {fault:?}");
+        }
+    }
+}
+
+/// What the table says of any combination of checks.
+fn expected(live: [bool; 2], replicates: [bool; 5]) -> Routes {
+    let good = [0, 1].map(|master: usize| live[master] && (!live[1 - master] || replicates[master]));
+    let split = live == [true; 2] && good == [false; 2];
+    let read = [good[0] || split, good[1] || split, good[0], good[0], good[1]];
+    let read = (0..5).filter(|&number| read[number] && (number < 2 || replicates[number]));
+    Routes {
+        write: [0, 1].into_iter().find(|&master| good[master]).map(|master| NAMES[master]),
+        read: read.map(|number| NAMES[number]).collect(),
+    }
+}
+
+/// Every combination of the five replication checks, with these masters up.
+fn combinations(stage: &Stage, live: [bool; 2]) -> usize {
+    // What changes least often is what takes longest to heal: the masters are the high bits, in Gray's order.
+    let mut count = 0;
+    let mut is = [true; 5];
+    for number in 0..32_u32 {
+        let gray = number ^ (number >> 1);
+        let wanted = [4, 3, 2, 1, 0].map(|bit| gray & (1 << bit) == 0);
+        // Who is down replicates for nobody to see.
+        if (0..2).any(|master| !live[master] && !wanted[master]) {
+            continue;
+        }
+        for server in 0..5 {
+            if wanted[server] != is[server] {
+                let verb = if wanted[server] { "START" } else { "STOP" };
+                stage.site.server(server).sql(&format!("{verb} SLAVE SQL_THREAD"));
+            }
+        }
+        is = wanted;
+        stage.until(&format!("live {live:?}, replicates {is:?}"), &expected(live, is));
+        count += 1;
+    }
+    for server in 0..5 {
+        stage.site.server(server).sql("START SLAVE SQL_THREAD");
+    }
+    count
+}
+
+#[test]
+fn every_combination_of_the_checks_is_a_row_of_the_table() {
+    let rows = [[true; 5], [false, true, true, true, true], [false, false, true, true, true]];
+    assert_eq!(rows.map(|replicates| expected([true; 2], replicates)), [row(0), row(2), row(3)]);
+    let stage = Stage::start(&[]);
+    assert_eq!(combinations(&stage, [true; 2]), 32);
+    stage.until_settled("all replicate again", &row(0));
+    stage.assert_one_writer_at_a_time();
+}
+
+/// Every combination there can be, also of those that are down.
+fn all_combinations() -> usize {
+    let stage = Stage::start(&[]);
+    let mut count = combinations(&stage, [true; 2]);
+    for (live, down) in [([true, false], &[DB02][..]), ([false, true], &[DB01]), ([false; 2], &[DB01, DB02])] {
+        stage.heal();
+        for server in down {
+            stage.site.break_by(*server, Fault::NoXinetd);
+        }
+        count += combinations(&stage, live);
+    }
+    count
+}
+
+/// Where the figures begin in `docs/failover.md`.
+const MARK: &str = "<!-- make failover: from here -->\n";
+
+/// `make failover`: everything, so many times, and the document. Otherwise: that the document has it all.
+#[test]
+fn the_figures_are_in_the_document() {
+    let file = shipped::file("docs/failover.md");
+    let text = fs::read_to_string(&file).unwrap();
+    let (head, figures) = text.split_once(MARK).unwrap();
+    let Ok(rounds) = env::var("FAILOVER_ROUNDS") else {
+        for release in Release::ALL {
+            for (line, ..) in BOUNDS {
+                let wanted = format!("| {line} | {} |", release.version());
+                assert!(figures.contains(&wanted), "run make failover: no {wanted}");
+            }
+        }
+        return;
+    };
+    let mut figures = transitions(rounds.parse().unwrap());
+    figures.extend(starts());
+    let combinations = all_combinations();
+    let report = report(&figures, combinations);
+    fs::write(&file, format!("{head}{MARK}{report}")).unwrap();
+    assert_within_bounds(&figures);
+}
+
+/// The tables.
+fn report(figures: &[Figure], combinations: usize) -> String {
+    let mut text = String::from(
+        "\n| what | HAProxy | times | median | longest | limit |\n| --- | --- | ---: | ---: | ---: | ---: |\n",
+    );
+    for (line, limit, _) in BOUNDS {
+        for release in Release::ALL {
+            let times = sorted(figures, line, release);
+            let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
+            let (median, longest) = (seconds(times[times.len() / 2]), seconds(times[times.len() - 1]));
+            let (version, count, limit) = (release.version(), times.len(), seconds(limit));
+            writeln!(text, "| {line} | {version} | {count} | {median} | {longest} | {limit} |").unwrap();
+        }
+    }
+    writeln!(text, "\n{combinations} of {combinations} combinations of the checks of five replications and two masters settle as the table says.")
+        .unwrap();
+    text
+}
+
+#[test]
+fn a_master_that_cannot_reach_its_source_keeps_the_writes_and_does_not_take_them() {
+    let stage = Stage::start(&[]);
+    // It has the writes: to its clients it makes no difference.
+    let begin = stage.site.break_by(DB01, Fault::Connecting);
+    for (_, front, _) in &stage.fronts {
+        front.haproxy.until("steady", "db01", "DOWN", BOUND);
+    }
+    stage.until_settled("db01 cannot reach db02", &row(0));
+    stage.assert_undisturbed("db01 cannot reach db02", begin);
+    // It comes back and cannot get what it missed.
+    stage.site.break_by(DB01, Fault::Kill);
+    stage.until("db01 is down", &row(5));
+    stage.site.server(DB01).restart();
+    for (_, front, traffic) in &stage.fronts {
+        front.haproxy.until("status", "db01", "UP", BOUND);
+        front.haproxy.until("replication", "db01", "UP", BOUND);
+        traffic.until_more_writes(500);
+    }
+    stage.until_settled("db01 is back without its source", &row(2));
+    // Now it can. The restart was ours.
+    stage.heal();
+    stage.assert_one_writer_at_a_time();
+}
+
+#[test]
+fn sticky_writes_stay_until_the_server_fails_or_somebody_moves_them() {
+    let stage = Stage::start(&[("WRITER", "sticky")]);
+    let on = |name| Routes { write: Some(name), ..row(0) };
+    let begin = stage.site.break_by(DB01, Fault::Kill);
+    stage.until_moved("", begin, &["db01", "db02"]);
+    stage.until_settled("db01 is down", &row(5));
+    stage.site.heal();
+    stage.until_settled("db01 is back", &on("db02"));
+    // By hand, as the file says, when the other one is up for whoever looks.
+    for (_, front, _) in &stage.fronts {
+        for server in ["db01", "db02"] {
+            front.haproxy.until("steady", server, "UP", BOUND);
+        }
+    }
+    let begin = Instant::now();
+    for (_, front, _) in &stage.fronts {
+        assert_eq!(front.haproxy.ask("set server write/db02 state maint").trim(), "");
+    }
+    stage.until_moved("", begin, &["db02", "db01"]);
+    for (_, front, _) in &stage.fronts {
+        assert_eq!(front.haproxy.ask("set server write/db02 state ready").trim(), "");
+    }
+    stage.until_settled("moved by hand", &on("db01"));
     stage.assert_one_writer_at_a_time();
 }
