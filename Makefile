@@ -2,6 +2,9 @@
 
 PREFIX     ?= /usr/local
 DESTDIR    ?=
+# How often `make failover` goes through the transitions; of `make drill`, what to break.
+ROUNDS     ?= 9
+FAULTS     ?=
 DOC         = $(DESTDIR)$(PREFIX)/share/doc/mysqlchk
 CARGO      ?= cargo
 
@@ -22,7 +25,7 @@ export MYSQLCHK_ROOTS
 PROGRAMS := mysqlchk-status mysqlchk-replication galera-chk
 BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%)
 
-.PHONY: help build check test demo bench man install deps roots
+.PHONY: help build check test demo drill failover bench man install deps roots
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 
@@ -44,6 +47,12 @@ test: deps roots check build ## everything, with real servers
 demo: deps build ## a source, a replica, xinetd and HAProxy on loopback; a fault, and what the checks make of it
 	$(CARGO) run --package mysqlchk-tests --bin demo --locked --quiet
 
+drill: deps roots build ## five servers behind HAProxy: break one, see where the traffic goes, and when; FAULTS="kill db01" does it once
+	$(CARGO) run --package mysqlchk-tests --bin drill --locked --quiet -- $(FAULTS)
+
+failover: deps roots build ## how long writes and reads take to move, many times over; writes docs/failover.md
+	FAILOVER_ROUNDS=$(ROUNDS) $(CARGO) test --package mysqlchk-tests --test failover --locked -- --nocapture the_figures
+
 bench: deps build ## what a check costs against a hand-written C program and the shell checks; writes docs/cost.md
 	$(CARGO) run --package mysqlchk-tests --bin bench --release --locked --quiet
 
@@ -61,7 +70,7 @@ install: $(BINARIES) ## binaries, services, manual pages and an example option f
 	install -m 0644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 0644 README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-MIT LICENSE-APACHE $(DOC)
 	install -m 0644 docs/*.md docs/my.cnf $(DOC)/docs
-	install -m 0644 haproxy/*.cfg $(DOC)/haproxy
+	install -m 0644 haproxy/*.cfg haproxy/*.conf $(DOC)/haproxy
 	install -d $(DESTDIR)/etc/xinetd.d
 	install -d -m 0755 $(DESTDIR)/etc/mysqlchk
 	install -m 0644 xinetd.d/busy.http $(DESTDIR)/etc/mysqlchk/busy.http

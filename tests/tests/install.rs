@@ -112,7 +112,7 @@ fn every_file_gets_its_place_and_its_mode() {
         for name in names("docs", "md").into_iter().chain(["my.cnf".to_owned()]) {
             wanted.insert(format!("{doc}/docs/{name}"), 0o644);
         }
-        for name in names("haproxy", "cfg") {
+        for name in names("haproxy", "cfg").into_iter().chain(names("haproxy", "conf")) {
             wanted.insert(format!("{doc}/haproxy/{name}"), 0o644);
         }
         for name in ["xinetd.d/mysqlchk", "xinetd.d/galera-chk", "mysqlchk/busy.http"] {
