@@ -42,7 +42,7 @@ check: man ## formatting, lints, unit tests and the rules of the house; no serve
 	$(CARGO) test --workspace --lib --bins --locked --quiet
 
 test: deps roots check build ## everything, with real servers
-	$(CARGO) test --package mysqlchk-tests --tests --locked -- --test-threads=2
+	$(CARGO) test --package mysqlchk-tests --tests --locked --no-fail-fast -- --test-threads=2
 
 demo: deps build ## a source, a replica, xinetd and HAProxy on loopback; a fault, and what the checks make of it
 	$(CARGO) run --package mysqlchk-tests --bin demo --locked --quiet

@@ -711,3 +711,33 @@ impl Seen {
         moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes of sessions, as `(server, opened, accepted)` in milliseconds.
+    fn overlap(writes: &[(usize, u64, u64)]) -> Duration {
+        let begin = Instant::now();
+        let at = |millis| begin + Duration::from_millis(millis);
+        let done = |&(server, opened, accepted)| Done {
+            server,
+            opened: at(opened),
+            sent: at(accepted),
+            accepted: at(accepted),
+        };
+        Seen { writes: writes.iter().map(done).collect(), ..Seen::default() }.overlap()
+    }
+
+    #[test]
+    fn two_writers_are_a_session_that_goes_on_after_a_later_one_of_another_server() {
+        assert_eq!(overlap(&[]), Duration::ZERO);
+        assert_eq!(overlap(&[(0, 0, 10), (0, 0, 50), (1, 60, 70)]), Duration::ZERO);
+        assert_eq!(overlap(&[(0, 0, 10), (1, 20, 30), (0, 0, 330)]), Duration::from_millis(300));
+        // A later session of the same server is no other writer, and an earlier one of another does not count.
+        assert_eq!(overlap(&[(0, 0, 10), (0, 20, 30), (0, 0, 330)]), Duration::ZERO);
+        assert_eq!(overlap(&[(1, 0, 10), (0, 20, 30), (0, 20, 330)]), Duration::ZERO);
+        // There and back again: the session that was cut off late is found.
+        assert_eq!(overlap(&[(0, 0, 10), (1, 20, 30), (0, 40, 50), (1, 20, 60)]), Duration::from_millis(10));
+    }
+}
