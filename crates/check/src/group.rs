@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use crate::server::Row;
+use crate::rows::Row;
 
 /// Asks for the members as this server sees them, and for its own applier queue. `MySQL` 8.0.2 and later; no row on a
 /// server without the plugin. Privilege: `SELECT` on `performance_schema.replication_group_members` and

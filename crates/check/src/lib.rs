@@ -15,6 +15,7 @@ pub mod group;
 mod option_file;
 mod report;
 mod request;
+mod rows;
 mod server;
 mod share;
 mod tls;
@@ -41,7 +42,8 @@ macro_rules! main {
 pub use oneshot;
 
 pub use args::switch;
-pub use server::{Family, Row, Rows, ServerError, Session};
+pub use rows::{Row, Rows};
+pub use server::{Family, ServerError, Session};
 pub use variable::Variable;
 pub use verdict::{Verdict, down, up};
 

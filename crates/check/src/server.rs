@@ -6,9 +6,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::ops::Deref;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
 
 use mysql::error::tls::TlsError;
 use mysql::prelude::Queryable;
@@ -17,8 +15,8 @@ use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::deadline::{Deadline, Step};
 use crate::option_file::Secret;
+use crate::rows::Rows;
 use crate::tls::{self, Mode, Tls};
-use crate::variable::Variable;
 
 /// The largest packet that is accepted, in bytes. Replication status rows carry GTID sets, which can be long.
 const PACKET_MAX: usize = 16 * 1024 * 1024;
@@ -203,17 +201,15 @@ impl<'d> Session<'d> {
 
 /// The rows of one answer.
 fn rows(set: ResultSet<'_, '_, '_, '_, Text>) -> Result<Rows, ServerError> {
-    let names: Arc<[String]> = set.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
-    let mut rows = Vec::new();
-    let columns = Arc::clone(&names);
+    let columns = set.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
+    let mut rows: Vec<Vec<Option<String>>> = Vec::new();
     for row in set {
-        let values = row.map_err(|error| ServerError::new("query", &error))?.unwrap().into_iter().map(text).collect();
-        rows.push(Row { names: Arc::clone(&names), values });
+        rows.push(row.map_err(|error| ServerError::new("query", &error))?.unwrap().into_iter().map(text).collect());
         if rows.len() > ROWS_MAX {
             return Err(ServerError::of(&format!("cannot query: more than {ROWS_MAX} rows")));
         }
     }
-    Ok(Rows { columns, rows })
+    Ok(Rows::new(columns, rows))
 }
 
 /// Without a password the driver panics on an account of `parsec`, which always asks for one (28.0.4).
@@ -282,72 +278,6 @@ fn text(value: Value) -> Option<String> {
     match value {
         Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         _ => None,
-    }
-}
-
-/// The rows of one answer, which has columns where it has no row.
-#[derive(Debug, Default, Clone)]
-pub struct Rows {
-    columns: Arc<[String]>,
-    rows: Vec<Row>,
-}
-
-impl Rows {
-    /// Rows of the same columns from literals, for the tests of a mapping.
-    #[must_use]
-    pub fn of(rows: Vec<Row>) -> Rows {
-        Rows { columns: rows.first().map(|row| Arc::clone(&row.names)).unwrap_or_default(), rows }
-    }
-
-    /// Whether there is a column of this name.
-    #[must_use]
-    pub fn has(&self, name: &str) -> bool {
-        self.columns.iter().any(|have| have.eq_ignore_ascii_case(name))
-    }
-}
-
-impl Deref for Rows {
-    type Target = [Row];
-
-    fn deref(&self) -> &[Row] {
-        &self.rows
-    }
-}
-
-/// One row of an answer; its values are found by column name, in any case, never by position.
-#[derive(Debug, Clone)]
-pub struct Row {
-    names: Arc<[String]>,
-    values: Vec<Option<String>>,
-}
-
-impl Row {
-    /// A row from literals, for the tests of a mapping.
-    #[must_use]
-    pub fn of(columns: &[(&str, Option<&str>)]) -> Row {
-        Row {
-            names: columns.iter().map(|(name, _)| (*name).to_owned()).collect(),
-            values: columns.iter().map(|(_, value)| value.map(str::to_owned)).collect(),
-        }
-    }
-
-    /// The value under the first of `names` that the row has; `None` for NULL and for a column that is not there.
-    #[must_use]
-    pub fn get(&self, names: &[&str]) -> Option<&str> {
-        let at = names.iter().find_map(|name| self.names.iter().position(|have| have.eq_ignore_ascii_case(name)))?;
-        self.values.get(at)?.as_deref()
-    }
-
-    /// Whether there is a column of this name, be its value NULL.
-    #[must_use]
-    pub fn has(&self, name: &str) -> bool {
-        self.names.iter().any(|have| have.eq_ignore_ascii_case(name))
-    }
-
-    /// The value under `name` as a server variable.
-    #[must_use]
-    pub fn variable(&self, name: &str) -> Variable {
-        Variable::from(self.get(&[name]))
     }
 }
 
@@ -477,14 +407,6 @@ fn server_words(code: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_are_found_by_either_name_in_any_case() {
-        let row = Row::of(&[("Slave_IO_Running", Some("Yes")), ("Seconds_Behind_Master", None)]);
-        assert_eq!(row.get(&["Replica_IO_Running", "slave_io_running"]), Some("Yes"));
-        assert_eq!(row.get(&["Seconds_Behind_Source", "Seconds_Behind_Master"]), None);
-        assert_eq!(row.get(&["Channel_Name"]), None);
-    }
 
     #[test]
     fn families_are_told_by_their_greeting() {
