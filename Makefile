@@ -51,6 +51,7 @@ drill: deps roots build ## five servers behind HAProxy: break one, see where the
 	$(CARGO) run --package mysqlchk-tests --bin drill --locked --quiet -- $(FAULTS)
 
 failover: deps roots build ## how long writes and reads take to move, many times over; writes docs/failover.md
+	FAILOVER_ROUNDS=$(ROUNDS) $(CARGO) test --package mysqlchk-tests --test failover_pair --locked -- --test-threads=1
 	FAILOVER_ROUNDS=$(ROUNDS) $(CARGO) test --package mysqlchk-tests --test failover --locked -- --nocapture the_figures
 
 bench: deps build ## what a check costs against a hand-written C program and the shell checks; writes docs/cost.md

@@ -457,11 +457,9 @@ fn the_figures_are_in_the_document() {
     let text = fs::read_to_string(&file).unwrap();
     let (head, figures) = text.split_once(MARK).unwrap();
     let Ok(rounds) = env::var("FAILOVER_ROUNDS") else {
-        for release in Release::ALL {
-            for (line, ..) in BOUNDS {
-                let wanted = format!("| {line} | {} |", release.version());
-                assert!(figures.contains(&wanted), "run make failover: no {wanted}");
-            }
+        for (line, ..) in BOUNDS {
+            let count = figures.matches(&format!("| {line} | ")).count();
+            assert_eq!(count, Release::ALL.len(), "run make failover: {line}");
         }
         return;
     };

@@ -1,6 +1,7 @@
 //! The pair of HAProxy hosts, two masters with an address and no HAProxy, and a database host that vanishes: each host is a
 //! network namespace.
 
+use std::env;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -118,6 +119,38 @@ fn can_write(address: Ipv4Addr) -> bool {
     Conn::new(options).and_then(|mut session| session.query_drop("INSERT INTO lab.w (client) VALUES (9)")).is_ok()
 }
 
+/// Where the figures of this suite stand in `docs/failover.md`, and where the others begin.
+const BEGIN: &str = "<!-- make failover: the pair, from here -->\n";
+const END: &str = "<!-- make failover: from here -->\n";
+
+/// `make failover`: writes what was measured into the document. Otherwise: that the document has it.
+#[track_caller]
+fn note(figures: &[(String, Duration)]) {
+    let file = shipped::file("docs/failover.md");
+    let text = fs::read_to_string(&file).unwrap();
+    let (head, rest) = text.split_once(BEGIN).unwrap();
+    let (table, others) = rest.split_once(END).unwrap();
+    let row = |line: &str| format!("| {line} | ");
+    if env::var_os("FAILOVER_ROUNDS").is_none() {
+        for (line, _) in figures {
+            assert!(table.contains(&row(line)), "run make failover: {line}");
+        }
+        return;
+    }
+    let mut rows: Vec<String> = table.lines().filter(|line| line.starts_with("| ")).map(str::to_owned).collect();
+    if rows.is_empty() {
+        rows = vec!["| what | time |".into(), "| --- | ---: |".into()];
+    }
+    for (line, time) in figures {
+        let fresh = format!("{}{:.1} s |", row(line), time.as_secs_f64());
+        match rows.iter_mut().find(|old| old.starts_with(&row(line))) {
+            Some(old) => *old = fresh,
+            None => rows.push(fresh),
+        }
+    }
+    fs::write(&file, format!("{head}{BEGIN}\n{}\n\n{END}{others}", rows.join("\n"))).unwrap();
+}
+
 #[test]
 fn the_pair_has_one_address_and_it_moves_once() {
     if !inside("the_pair_has_one_address_and_it_moves_once") {
@@ -144,6 +177,7 @@ fn the_pair_has_one_address_and_it_moves_once() {
         )
     });
     let mut active = until_held(&hosts);
+    let mut figures = Vec::new();
     let traffic = Traffic::start_at(FLOATING, DATABASES);
     traffic.until_more_writes(50);
 
@@ -166,9 +200,10 @@ fn the_pair_has_one_address_and_it_moves_once() {
             assert!(both < INTERVAL, "{what}: both had the address for {both:?}");
             assert_eq!(moves, 1, "{what}");
         }
-        eprintln!(
-            "the active HAProxy is {what}: new sessions write after {gap:.1?}, both had the address for {both:.1?}"
-        );
+        figures.push((format!("the active HAProxy is {what}: until a new session writes"), gap));
+        if what != "cut off" {
+            figures.push((format!("the active HAProxy is {what}: both have the address"), both));
+        }
         // The cure moves nothing.
         let ((), both, _) = watched(&hosts, || {
             match what {
@@ -181,12 +216,13 @@ fn the_pair_has_one_address_and_it_moves_once() {
             traffic.until_more_writes(300);
         });
         assert_eq!(holders(&hosts), [other], "{what}: the cure moved the address");
-        eprintln!("it is back: both had the address for {both:.1?}");
+        figures.push((format!("the {what} one is back: both have the address"), both));
         assert!(both < INTERVAL, "{what}, then back: both had the address for {both:?}");
         active = other;
     }
     let overlap = traffic.seen().overlap();
     assert!(overlap < Duration::from_millis(250), "two writers for {overlap:?}");
+    note(&figures);
 }
 
 #[test]
@@ -197,6 +233,7 @@ fn a_database_host_that_vanishes_is_out_and_so_are_its_replicas() {
     let network = network();
     let site = Site::start_at(DATABASES);
     let host = network.host("haproxy", address(31));
+    let mut figures = Vec::new();
     for release in Release::ALL {
         let front = Front::start_at(&site, host.address(), host.wrap(&release.command()), &AS_SHIPPED);
         let traffic = Traffic::start(&front);
@@ -209,17 +246,18 @@ fn a_database_host_that_vanishes_is_out_and_so_are_its_replicas() {
             front.until(&format!("{release:?}: {} vanished", NAMES[number]), &wanted);
             let out = begin.elapsed();
             let first = traffic.until_written(1 - number, begin);
-            eprintln!(
-                "{release:?}: {} vanished: out after {out:.1?}, a write after {:.1?}",
-                NAMES[number],
-                first.accepted - begin
-            );
+            if number == 0 {
+                let name = if release == Release::Host { "2.6" } else { "3.2" };
+                let line = format!("HAProxy {name}, the host of db01 vanishes: until db02 accepts a write");
+                figures.push((line, first.accepted - begin));
+            }
             assert!(out < Duration::from_secs(5), "{release:?}: {} vanished: out after {out:?}", NAMES[number]);
             host.find(DATABASES[number]);
             site.heal();
             front.until(&format!("{release:?}: {} is back", NAMES[number]), &row(0));
         }
     }
+    note(&figures);
 }
 
 /// The checks with the option file of a master, where keepalived finds them safe: in a directory of root's.
@@ -270,14 +308,16 @@ fn two_masters_and_an_address_without_haproxy() {
         )
     });
     let mut has = until_held(&hosts);
+    let mut figures = Vec::new();
     // One that would hand out the other's values cannot have it; nor one that does not replicate.
     for fault in [Fault::AutoIncrement, Fault::Kill, Fault::Freeze, Fault::StopApplier, Fault::ReadOnly] {
         let begin = Instant::now();
-        let ((), both, moves) = watched(&hosts, || {
+        let (moved, both, moves) = watched(&hosts, || {
             site.break_by(has, fault);
             until_held_by(&hosts, 1 - has);
+            begin.elapsed()
         });
-        eprintln!("{fault:?} on the holder: moved after {:.1?}", begin.elapsed());
+        figures.push((format!("two masters without HAProxy, `{}`: until the address has moved", fault.word()), moved));
         assert!(both < INTERVAL, "{fault:?}: both had the address for {both:?}");
         assert_eq!(moves, 1, "{fault:?}");
         site.heal();
@@ -293,4 +333,5 @@ fn two_masters_and_an_address_without_haproxy() {
     site.break_by(DB01, Fault::StopApplier);
     site.break_by(DB02, Fault::StopApplier);
     wait::until_equal("nobody has the address", BOUND, Vec::<usize>::new(), || holders(&hosts));
+    note(&figures);
 }

@@ -124,7 +124,7 @@ fn two_channels_of_mysql_are_told_apart() {
 }
 
 #[test]
-fn haproxy_3_2_runs() {
+fn haproxy_3_runs() {
     let outcome = Check::of(sid().command("haproxy")).arg("-v").run();
-    assert!(outcome.stdout.starts_with("HAProxy version 3.2."), "{outcome:?}");
+    assert!(outcome.stdout.starts_with("HAProxy version 3."), "{outcome:?}");
 }

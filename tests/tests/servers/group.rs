@@ -22,7 +22,7 @@ const TAKES_WRITES: &str = "up: the server answers, read_only is OFF";
 fn group_replication_on_mysql_9() {
     // The default closes an expelled member to all but its administrators (`offline_mode`), who see this.
     let group = Group::start_with(&["group_replication_exit_state_action=READ_ONLY"]);
-    let mut section = Section::new("Group Replication on MySQL 9.7");
+    let mut section = Section::new("Group Replication on MySQL 9");
     let mut see = |number: usize, situation: &str, wanted: &[(&str, &str)]| {
         for (check, verdict) in wanted {
             row(&mut section, group.member(number), situation, check, verdict, false);

@@ -13,11 +13,12 @@ mod tls;
 use lab::evidence::{Answer, From, Section, ask, check_mysql};
 use lab::server::Server;
 
-/// `MariaDB 10.11`, `MySQL 9.7`.
+/// `MariaDB 10.11`, `MySQL 9`: of a release that moves, the part of its version that does not.
 fn name(server: &Server) -> String {
     let version = server.value("SELECT VERSION()");
-    let number: Vec<&str> = version.split(['.', '-']).take(2).collect();
-    format!("{} {}", if server.software().is_mysql() { "MySQL" } else { "MariaDB" }, number.join("."))
+    let (name, parts) = if server.software().is_mysql() { ("MySQL", 1) } else { ("MariaDB", 2) };
+    let number: Vec<&str> = version.split(['.', '-']).take(parts).collect();
+    format!("{name} {}", number.join("."))
 }
 
 /// Asks one check about one server, asserts what it says and notes it. `verdict` is compared without times.
