@@ -35,9 +35,9 @@ impl Membership {
     /// Reads the answer to [`STATEMENT`]; `None` for a server that has nothing to do with a group.
     #[must_use]
     pub fn of(rows: &[Row]) -> Option<Membership> {
-        // Outside a group the plugin shows one row, whose id may be empty.
+        // Outside a group the plugin shows one row, whose id may be empty; of another one who is online it is not.
         let own = rows.iter().find(|row| row.get(&["is_own"]) == Some("1")).or(match rows {
-            [alone] => Some(alone),
+            [alone] if alone.get(&["MEMBER_STATE"]) != Some("ONLINE") => Some(alone),
             _ => None,
         });
         let text = |name| own.and_then(|row| row.get(&[name])).unwrap_or_default().to_owned();
@@ -102,6 +102,7 @@ mod tests {
             (vec![row("0", "OFFLINE", "")], Some("member state is OFFLINE, not ONLINE")),
             (vec![row("1", "ERROR", "")], Some("member state is ERROR, not ONLINE")),
             (vec![other("ONLINE"), other("ONLINE")], Some("member state is NULL, not ONLINE")),
+            (vec![other("ONLINE")], Some("member state is NULL, not ONLINE")),
         ] {
             assert_eq!(Membership::of(&rows).unwrap().trouble().as_deref(), trouble, "{rows:?}");
         }

@@ -201,7 +201,8 @@ impl<'d> Session<'d> {
 
 /// The rows of one answer.
 fn rows(set: ResultSet<'_, '_, '_, '_, Text>) -> Result<Rows, ServerError> {
-    let columns = set.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
+    let columns: Vec<String> = set.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
+    let is_empty = columns.is_empty();
     let mut rows: Vec<Vec<Option<String>>> = Vec::new();
     for row in set {
         rows.push(row.map_err(|error| ServerError::new("query", &error))?.unwrap().into_iter().map(text).collect());
@@ -209,7 +210,12 @@ fn rows(set: ResultSet<'_, '_, '_, '_, Text>) -> Result<Rows, ServerError> {
             return Err(ServerError::of(&format!("cannot query: more than {ROWS_MAX} rows")));
         }
     }
-    Ok(Rows::new(columns, rows))
+    // Whatever we ask has columns. Somebody in between may answer a statement that he swallowed with a bare OK.
+    if is_empty {
+        Err(ServerError::of("cannot query: the answer has no columns"))
+    } else {
+        Ok(Rows::new(columns, rows))
+    }
 }
 
 /// Without a password the driver panics on an account of `parsec`, which always asks for one (28.0.4).

@@ -98,6 +98,14 @@ impl Options {
             (None, None, _) if given => Mode::Required,
             (None, None, _) => Mode::Disabled,
         };
+        ensure!(
+            self.ssl_verify_server_cert != Some(true) || matches!(mode, Mode::VerifyIdentity | Mode::Disabled),
+            "`ssl-verify-server-cert` asks for more than `ssl-mode`: write `ssl-mode=VERIFY_IDENTITY`, or drop one of them"
+        );
+        ensure!(
+            self.ssl_verify_server_cert != Some(true) || self.ssl != Some(false) || self.ssl_mode.is_some(),
+            "`ssl=0` and `ssl-verify-server-cert` exclude each other"
+        );
         if mode == Mode::Disabled {
             return Ok(None);
         }
@@ -239,6 +247,23 @@ mod tests {
             (AlertDescription::AccessDenied, "the server ended TLS (AccessDenied)"),
         ] {
             assert_eq!(words(&TlsError::AlertReceived(alert)), expected);
+        }
+    }
+
+    #[test]
+    fn verification_is_not_lost_in_a_contradiction() {
+        let verify = || Options { ssl_ca: Some("/ca".into()), ssl_verify_server_cert: Some(true), ..options() };
+        for (options, refused) in [
+            (Options { ssl_mode: Some(Mode::Preferred), ..verify() }, true),
+            (Options { ssl_mode: Some(Mode::Required), ..verify() }, true),
+            (Options { ssl_mode: Some(Mode::VerifyCa), ..verify() }, true),
+            (Options { ssl: Some(false), ..verify() }, true),
+            (Options { ssl_mode: Some(Mode::VerifyIdentity), ..verify() }, false),
+            // Said in so many words.
+            (Options { ssl_mode: Some(Mode::Disabled), ..verify() }, false),
+        ] {
+            let shown = format!("{options:?}");
+            assert_eq!(options.resolve().is_err(), refused, "{shown}");
         }
     }
 

@@ -100,12 +100,22 @@ impl Table {
 }
 
 /// The age of the heartbeat of one source: the row of `server_id`; in the old layout, which has `id` instead and counts
-/// on one writer, the row of this id, or the only one.
-pub(crate) fn of_heartbeat(rows: &[Row], table: &Table, wanted: Option<u32>, source: Option<&str>) -> Lag {
+/// on one writer, the row of this id, or the only one. One row that is named for all, or the only one there is, tells
+/// nothing of several channels: `is_alone` says that one is judged.
+pub(crate) fn of_heartbeat(
+    rows: &[Row],
+    table: &Table,
+    wanted: Option<u32>,
+    source: Option<&str>,
+    is_alone: bool,
+) -> Lag {
+    if wanted.is_some() && !is_alone {
+        return Lag::Unknown("`--heartbeat-source-id` is for one channel: name it with `--channel`".into());
+    }
     let is_new = rows.iter().any(|row| row.get(&["server_id"]).is_some());
     let id = wanted.map(|id| id.to_string()).or_else(|| source.map(str::to_owned));
     let row = match (rows, is_new, &id) {
-        ([alone], false, _) if wanted.is_none() => Some(alone),
+        ([alone], false, _) if wanted.is_none() && is_alone => Some(alone),
         (_, _, Some(id)) => rows.iter().find(|row| row.get(&["server_id", "id"]) == Some(id)),
         _ => None,
     };
@@ -143,26 +153,40 @@ fn time(row: &Row, name: &str) -> Option<i64> {
 /// heartbeats. `None` when it has heard nothing since it was started.
 pub(crate) fn since_heard(times: &Row) -> Option<Duration> {
     let heard = ["heartbeat", "queued", "queueing"].into_iter().filter_map(|name| time(times, name)).max()?;
-    Some(Duration::from_micros(u64::try_from(time(times, "now")? - heard).unwrap_or_default()))
+    let age = time(times, "now")?.checked_sub(heard)?;
+    // Both are by this server's clock. Heard in the future, it was stepped back since, and nobody knows.
+    (age > -1_000_000).then(|| Duration::from_micros(u64::try_from(age).unwrap_or_default()))
 }
 
 /// The age of the oldest commit of the source that has been received and is not applied, on `MySQL`. `status` is the
 /// channel's row of replication status.
 ///
-/// When the applier is restarted it forgets what it applied, so the positions count as well (measured on 9.7.4); they in
-/// turn are only brought up to date every `replica_checkpoint_period`.
+/// What is in work tells its age. Between two transactions nothing is, and an applier that was restarted has forgotten what
+/// it applied (measured on 9.7.4): then all is applied where the positions say so, and else it is never less than
+/// `Seconds_Behind_Source`, as they are only brought up to date now and then (`replica_checkpoint_period`).
 pub(crate) fn of_commits(times: &Row, status: &Row) -> Lag {
-    let position = |file: [&str; 2], position: [&str; 2]| Some((status.get(&file)?, status.get(&position)?));
+    let position = |file: [&str; 2], position: [&str; 2]| {
+        Some((status.get(&file).filter(|file| !file.is_empty())?, status.get(&position)?))
+    };
     let read = position(["Source_Log_File", "Master_Log_File"], ["Read_Source_Log_Pos", "Read_Master_Log_Pos"]);
     let executed =
         position(["Relay_Source_Log_File", "Relay_Master_Log_File"], ["Exec_Source_Log_Pos", "Exec_Master_Log_Pos"]);
+    let unknown = || Lag::Unknown("lag by commit is unknown".into());
+    let Some(now) = time(times, "now") else { return unknown() };
+    let age = |since: i64| now.checked_sub(since).map(Lag::of_micros);
+    if let Some(oldest) = ["applying", "processing"].into_iter().filter_map(|name| time(times, name)).min() {
+        return age(oldest).unwrap_or_else(unknown);
+    }
+    if read.is_some() && read == executed {
+        return Lag::Behind(Duration::ZERO);
+    }
     let (received, applied) = (time(times, "received"), time(times, "applied"));
-    let in_work = ["applying", "processing"].into_iter().filter_map(|name| time(times, name)).min();
-    let at_the_end = read.is_some() && read == executed || received.is_some() && applied >= received;
-    match (time(times, "now"), in_work.or(received)) {
-        _ if at_the_end && in_work.is_none() => Lag::Behind(Duration::ZERO),
-        (Some(now), Some(oldest)) => Lag::of_micros(now - oldest),
-        _ => Lag::Unknown("lag by commit is unknown".into()),
+    let newest = if applied >= received { Some(Lag::Behind(Duration::ZERO)) } else { received.and_then(age) };
+    match (newest, of_status(status)) {
+        (Some(Lag::Behind(newest)), Lag::Behind(behind)) => Lag::Behind(newest.max(behind)),
+        (Some(Lag::Ahead(_)), Lag::Behind(behind)) if !behind.is_zero() => Lag::Behind(behind),
+        (Some(ahead @ Lag::Ahead(_)), Lag::Behind(_)) => ahead,
+        _ => unknown(),
     }
 }
 
@@ -228,23 +252,31 @@ mod tests {
             (&broken, None, Some("1"), none(" of server 1")),
             (&[], None, Some("1"), none(" of server 1")),
         ] {
-            assert_eq!(of_heartbeat(rows, &table, wanted, source), lag, "{rows:?} {wanted:?} {source:?}");
+            assert_eq!(of_heartbeat(rows, &table, wanted, source, true), lag, "{rows:?} {wanted:?} {source:?}");
         }
         let ahead = [row("server_id", "1", Some("-1500000"))];
-        assert_eq!(of_heartbeat(&ahead, &table, None, Some("1")), Lag::Ahead(Duration::from_millis(1500)));
+        assert_eq!(of_heartbeat(&ahead, &table, None, Some("1"), true), Lag::Ahead(Duration::from_millis(1500)));
+        // Of two channels each has a row of its own.
+        assert_eq!(of_heartbeat(&new, &table, None, Some("2"), false), secs(2));
+        assert_eq!(of_heartbeat(&old, &table, None, Some("17"), false), none(" of server 17"));
+        let one = "`--heartbeat-source-id` is for one channel: name it with `--channel`";
+        assert_eq!(of_heartbeat(&new, &table, Some(1), Some("2"), false), Lag::Unknown(one.into()));
     }
 
     /// The rows were recorded on `MySQL` 9.7.4, but for the round numbers.
     #[test]
     fn commits_of_mysql() {
-        let status = |read, executed| {
+        let behind = |behind, read, executed| {
             Row::of(&[
                 ("Source_Log_File", Some("binlog.000001")),
                 ("Read_Source_Log_Pos", Some(read)),
                 ("Relay_Source_Log_File", Some("binlog.000001")),
                 ("Exec_Source_Log_Pos", Some(executed)),
+                ("Seconds_Behind_Source", behind),
             ])
         };
+        let status = |read, executed| behind(Some("0"), read, executed);
+        let unknown = || Lag::Unknown("lag by commit is unknown".into());
         let times = |received, applied, applying, processing| {
             Row::of(&[
                 ("now", Some("1000.000000")),
@@ -272,8 +304,24 @@ mod tests {
             (times("990.000000", "980.000000", None, None), status("9", "4"), secs(10)),
             // The source's clock is ahead.
             (times("1002.000000", NEVER, None, None), status("9", "4"), Lag::Ahead(Duration::from_secs(2))),
-            (Row::of(&[]), status("9", "4"), Lag::Unknown("lag by commit is unknown".into())),
-            (times(NEVER, NEVER, None, None), Row::of(&[]), Lag::Unknown("lag by commit is unknown".into())),
+            (times("1002.000000", NEVER, None, None), behind(Some("40"), "9", "4"), secs(40)),
+            // Between two transactions of a backlog the newest that came says nothing of the oldest.
+            (times("999.000000", "1.000000", None, None), behind(Some("3600"), "9", "4"), secs(3600)),
+            // Nor is what was committed later by another clock the end.
+            (times("980.000000", "990.000000", None, None), behind(Some("3600"), "9", "4"), secs(3600)),
+            (times("999.000000", "1.000000", None, None), behind(None, "9", "4"), unknown()),
+            (Row::of(&[]), status("9", "9"), unknown()),
+            (times(NEVER, NEVER, None, None), Row::of(&[]), unknown()),
+            (
+                times(NEVER, NEVER, None, None),
+                Row::of(&[
+                    ("Source_Log_File", Some("")),
+                    ("Read_Source_Log_Pos", Some("4")),
+                    ("Relay_Source_Log_File", Some("")),
+                    ("Exec_Source_Log_Pos", Some("4")),
+                ]),
+                unknown(),
+            ),
         ] {
             assert_eq!(of_commits(&times, &status), lag, "{times:?} {status:?}");
         }
@@ -292,6 +340,8 @@ mod tests {
         assert_eq!(since_heard(&times("998.000000", "0.000000")), Some(Duration::from_millis(2250)));
         assert_eq!(since_heard(&times("900.000000", "999.250000")), Some(Duration::from_secs(1)));
         assert_eq!(since_heard(&times("0.000000", "0.000000")), None);
+        assert_eq!(since_heard(&times("1000.500000", "0.000000")), Some(Duration::ZERO));
+        assert_eq!(since_heard(&times("1002.000000", "0.000000")), None);
         assert_eq!(since_heard(&Row::of(&[])), None);
     }
 

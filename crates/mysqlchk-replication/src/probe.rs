@@ -120,7 +120,7 @@ pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts>
     if status.is_empty() {
         return Ok(Facts::default());
     }
-    let mut beside = Beside::default();
+    let mut beside = Beside { channels: status.len(), ..Beside::default() };
     if wants_times {
         beside.times = next()?.map_err(|error| without_grant(error, PERFORMANCE_SCHEMA))?;
     }
@@ -137,6 +137,8 @@ pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts>
 /// The rows that came with replication status; none where they were not asked for.
 #[derive(Default)]
 struct Beside {
+    /// How many channels there are.
+    channels: usize,
     /// One for each channel, in any order.
     times: Rows,
     /// One for each server that pt-heartbeat ran on.
@@ -172,7 +174,8 @@ fn channel(row: &Row, beside: &Beside, options: &Options) -> Channel {
     let lag = match (options.lag_from, &options.heartbeat_table, times) {
         (LagFrom::Heartbeat, Some(table), _) => {
             let source = row.get(&["Source_Server_Id", "Master_Server_Id"]);
-            lag::of_heartbeat(&beside.heartbeats, table, options.heartbeat_source_id, source)
+            let is_alone = beside.channels == 1 || options.channel.len() == 1;
+            lag::of_heartbeat(&beside.heartbeats, table, options.heartbeat_source_id, source, is_alone)
         }
         (LagFrom::Commit, _, Some(times)) => lag::of_commits(times, row),
         (LagFrom::Commit, _, None) => lag::of_events(row),
@@ -272,6 +275,7 @@ mod tests {
         };
         let beat = |id, age| Row::of(&[("ts", Some("t")), ("server_id", Some(id)), ("heartbeat_age", Some(age))]);
         let beside = Beside {
+            channels: 1,
             times: Rows::of(vec![times("us"), times("eu")]),
             heartbeats: Rows::of(vec![beat("1", "9"), beat("17", "3000000")]),
         };

@@ -65,7 +65,8 @@ fn find(channel: &Channel, options: &Options) -> Finding {
         (receiver, _, _) if receiver != "Yes" && !connecting => Finding::ReceiverStopped,
         (_, applier, _) if applier != "Yes" => Finding::ApplierStopped,
         _ if too_long(channel.heard) => Finding::Silent(channel.heard),
-        (_, _, None) if connecting => Finding::Connecting,
+        // Without a source the server does not know the lag; a table or commit times would.
+        (_, _, None) if connecting && options.lag_from == LagFrom::Status => Finding::Connecting,
         (_, _, None) => Finding::LagUnknown,
         (_, _, Some(lag)) if lag > options.max_lag => Finding::Late(lag),
         (_, _, Some(lag)) => Finding::InTime(lag),
@@ -217,6 +218,11 @@ mod tests {
             (vec![channel("Preparing", "Yes", None)], allowing(), "down: receiver is `Preparing`, not `Yes`"),
             (vec![channel("No", "Yes", None)], allowing(), "down: receiver is `No`, not `Yes`"),
             (vec![connecting()], allowing(), "up: receiver is `Connecting`, which is allowed (error 2003)"),
+            (
+                vec![Channel { lag: Lag::Unknown("no heartbeat of server 17 in a.b".into()), ..connecting() }],
+                Options { lag_from: LagFrom::Heartbeat, ..allowing() },
+                "down: no heartbeat of server 17 in a.b",
+            ),
             (vec![channel("Connecting", "Yes", Some(31))], allowing(), "down: lag is 31s, limit is 30s"),
             (vec![channel("Connecting", "No", None)], allowing(), "down: applier is `No`, not `Yes`"),
             (

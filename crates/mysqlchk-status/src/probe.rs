@@ -85,21 +85,25 @@ pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> anyhow::Resul
         Family::MySql(..) => &[ANY],
     };
     let mut answers = session.query_each(statements).into_iter();
-    let rows = match answers.next() {
-        Some(Err(error)) if error.code() == Some(UNKNOWN_VARIABLE) => ask_another_way(session, statements)?,
-        answer => answer.context("cannot query: no answer")??,
+    let mut next = || answers.next().context("cannot query: no answer");
+    let (rows, as_asked) = match next()? {
+        Err(error) if error.code() == Some(UNKNOWN_VARIABLE) => (ask_another_way(session, statements)?, false),
+        answer => (answer?, true),
     };
     let facts = rows.first().map(facts).context("cannot query: the answer has no row")?;
-    let is_member = !answers.next().transpose()?.unwrap_or_default().is_empty();
-    let group = match answers.next() {
-        Some(answer) if is_member => match answer {
-            Ok(members) => Membership::of(&members).map_or(Group::None, Group::Seen),
-            Err(error) if error.code() == Some(TABLE_PRIVILEGE) => Group::Hidden,
-            Err(error) => return Err(error.into()),
-        },
-        _ => Group::None,
-    };
+    // What was asked for has to be there: a partial answer is no answer.
+    let group = if as_asked && statements.len() > 1 { group(&next()??, next())? } else { Group::None };
     Ok(Facts { group, ..facts })
+}
+
+/// The place in a replication group, from the row of the plugin and the members.
+fn group(plugin: &Rows, members: anyhow::Result<Result<Rows, ServerError>>) -> anyhow::Result<Group> {
+    match members? {
+        _ if plugin.is_empty() => Ok(Group::None),
+        Ok(members) => Membership::of(&members).map(Group::Seen).context("cannot query: the answer has no row"),
+        Err(error) if error.code() == Some(TABLE_PRIVILEGE) => Ok(Group::Hidden),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Where a variable is unknown: a `MariaDB` can be told to greet as `MySQL` (`version=8.0.11`), or is built without wsrep.
@@ -144,6 +148,18 @@ mod tests {
         assert_eq!((facts.auto_increment_increment, facts.auto_increment_offset), (Some(2), Some(1)));
         assert_eq!((facts.read_only, facts.wsrep_on), ("0".into(), "0".into()));
         assert_eq!((facts.wsrep_ready, facts.super_read_only), (Variable::default(), Variable::default()));
+    }
+
+    #[test]
+    fn a_plugin_has_members_or_the_account_may_not_see_them() {
+        let plugin = Rows::of(vec![Row::of(&[("PLUGIN_STATUS", Some("ACTIVE"))])]);
+        let member = || Rows::of(vec![Row::of(&[("is_own", Some("1")), ("MEMBER_STATE", Some("ONLINE"))])]);
+        assert!(matches!(group(&Rows::default(), Ok(Ok(Rows::default()))), Ok(Group::None)));
+        assert!(matches!(group(&plugin, Ok(Ok(member()))), Ok(Group::Seen(_))));
+        assert!(group(&plugin, Ok(Ok(Rows::default()))).is_err());
+        assert!(group(&plugin, Err(anyhow::anyhow!("cannot query: no answer"))).is_err());
+        // Also where there is nothing to see.
+        assert!(group(&Rows::default(), Err(anyhow::anyhow!("cannot query: no answer"))).is_err());
     }
 
     #[test]
