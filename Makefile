@@ -12,7 +12,7 @@ CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 # Static and at a fixed address: a fifth less CPU per check than a dynamic binary (docs/cost.md). The target is named so
 # that the flags do not reach what runs while building.
-TARGET     := $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET     := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 FAST_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 # Where the build leaves the binaries, and where the tests and the demo look for them.
 MYSQLCHK_BIN := $(CARGO_TARGET_DIR)/$(TARGET)/release
