@@ -320,6 +320,9 @@ fn greeting() -> Vec<u8> {
     packet(0, &parts.concat())
 }
 
+/// Nothing to say, no warning.
+const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+
 #[test]
 fn whatever_a_server_sends_the_response_is_well_formed() {
     let protocol = "cannot log in: the server sent what is not its protocol";
@@ -341,6 +344,8 @@ fn whatever_a_server_sends_the_response_is_well_formed() {
             "cannot log in: authentication plugin `some_plugin` is not supported",
         ),
         (after_greeting(b"\xfeclient_ed25519\0abcdefghijklmnopqrstuvwxyzabcdef"), closed),
+        // A bare OK to a statement that has columns is no answer: somebody in between swallowed it.
+        ([greeting(), packet(2, OK), packet(1, OK)].concat(), "cannot query: the answer has no columns"),
         // The driver indexes into an empty packet.
         (after_greeting(b""), panicked),
     ] {
