@@ -181,7 +181,13 @@ pub(crate) fn of_commits(times: &Row, status: &Row) -> Lag {
         return Lag::Behind(Duration::ZERO);
     }
     let (received, applied) = (time(times, "received"), time(times, "applied"));
-    let newest = if applied >= received { Some(Lag::Behind(Duration::ZERO)) } else { received.and_then(age) };
+    let newest = received.and_then(|received| {
+        if applied.is_some_and(|applied| applied >= received) {
+            Some(Lag::Behind(Duration::ZERO))
+        } else {
+            age(received)
+        }
+    });
     match (newest, of_status(status)) {
         (Some(Lag::Behind(newest)), Lag::Behind(behind)) => Lag::Behind(newest.max(behind)),
         (Some(Lag::Ahead(_)), Lag::Behind(behind)) if !behind.is_zero() => Lag::Behind(behind),
@@ -310,6 +316,8 @@ mod tests {
             // Nor is what was committed later by another clock the end.
             (times("980.000000", "990.000000", None, None), behind(Some("3600"), "9", "4"), secs(3600)),
             (times("999.000000", "1.000000", None, None), behind(None, "9", "4"), unknown()),
+            // Nothing came since the server was started, and there is more to apply.
+            (times(NEVER, NEVER, None, None), status("9", "4"), unknown()),
             (Row::of(&[]), status("9", "9"), unknown()),
             (times(NEVER, NEVER, None, None), Row::of(&[]), unknown()),
             (
