@@ -24,7 +24,7 @@ const RECORDED: [Recorded; 3] = [
     Recorded { program: "galera-chk", system_calls: 48, instructions: 407_000 },
 ];
 
-/// The issue of a check's cost sets this one: a program that needs more does too much.
+/// The bound for every check: one that needs more does too much.
 const SYSTEM_CALLS_MAX: usize = 60;
 
 struct Lab {
