@@ -974,7 +974,7 @@ fn whatever_a_server_sends_the_client_gets_a_whole_503() {
         (
             "a wish for a file",
             vec![greeting(), ok(2), packet(1, b"\xfb/etc/passwd"), ok(3)],
-            "cannot query: the answer has no row",
+            "cannot query: the answer has no columns",
         ),
     ];
     let fakes = cases.clone().map(|(_, says, _)| Fake::start(says));
