@@ -188,7 +188,7 @@ impl<O> Plan<O> {
             self.allowed_ports.contains(&number),
             "port {number} is not allowed: start with `--allow-port {number}`"
         );
-        let endpoint = Endpoint::Tcp(self.host.clone().unwrap_or_else(|| "127.0.0.1".into()), number);
+        let endpoint = beside(self.host.as_ref(), number);
         Ok(Target { endpoint, extra: None, tls: self.target.tls.clone() })
     }
 }
@@ -293,11 +293,11 @@ fn plan<O>(
         (None, _, Some(port)) if named_localhost && port != DEFAULT_PORT => {
             bail!("`--host localhost` means the socket, so port {port} would not be used: write `--host 127.0.0.1`")
         }
-        (None, _, Some(port)) if !named_localhost => Endpoint::Tcp("127.0.0.1".into(), port),
+        (None, _, Some(port)) if !named_localhost => beside(None, port),
         (None, ..) => Endpoint::Socket(DEFAULT_SOCKET.into()),
     };
-    let beside = |port| Endpoint::Tcp(host.clone().unwrap_or_else(|| "127.0.0.1".into()), port);
-    let target = Target { endpoint, extra: common.extra_port.map(beside), tls: common.tls.resolve()? };
+    let extra = common.extra_port.map(|port| beside(host.as_ref(), port));
+    let target = Target { endpoint, extra, tls: common.tls.resolve()? };
     Ok(Plan {
         target,
         account: Account { user: common.user, password },
@@ -314,6 +314,11 @@ fn plan<O>(
         allowed_ports: common.allow_port,
         file,
     })
+}
+
+/// A port of the host that was named, or of this one.
+fn beside(host: Option<&String>, port: u16) -> Endpoint {
+    Endpoint::Tcp(host.cloned().unwrap_or_else(|| "127.0.0.1".into()), port)
 }
 
 /// A path that a socket can have.

@@ -91,7 +91,7 @@ pub fn read(file: &Path, groups: &[&str]) -> Result<Settings> {
 }
 
 fn read_file(path: &Path, depth: usize, found: &mut Vec<Setting>) -> Result<()> {
-    let text = read_trusted(path).with_context(|| format!("cannot read option file {}", path.display()))?;
+    let text = read_text(path).with_context(|| format!("cannot read option file {}", path.display()))?;
     let name: Rc<Path> = Rc::from(path);
     let mut group: Option<String> = None;
     for (index, line) in text.lines().enumerate() {
@@ -120,26 +120,26 @@ fn read_file(path: &Path, depth: usize, found: &mut Vec<Setting>) -> Result<()> 
     Ok(())
 }
 
-/// Opens a regular file that only its owner may write.
+/// Reads a regular file of at most `max` bytes that only its owner may write.
 ///
 /// # Errors
 /// When it is none, or cannot be read. The words say why, and do not name the file.
-pub fn open_trusted(path: &Path) -> Result<(File, fs::Metadata)> {
+pub fn read_trusted(path: &Path, max: u64) -> Result<Vec<u8>> {
     // O_NONBLOCK: opening a FIFO must not wait for its writer.
     let opened = File::options().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path);
     let file = opened.map_err(|error| io_words(&error))?;
     let about = file.metadata().map_err(|error| io_words(&error))?;
     ensure!(about.is_file(), "it is no regular file");
     ensure_only_owner_writes(&about)?;
-    Ok((file, about))
+    ensure!(about.len() <= max, "it is larger than {} KiB", max / 1024);
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len())? + 1);
+    file.take(max).read_to_end(&mut bytes).map_err(|error| io_words(&error))?;
+    Ok(bytes)
 }
 
-fn read_trusted(path: &Path) -> Result<String> {
-    let (file, about) = open_trusted(path)?;
-    ensure!(about.len() <= FILE_MAX, "it is larger than {} KiB", FILE_MAX / 1024);
-    let mut bytes = Vec::with_capacity(usize::try_from(about.len())? + 1);
-    file.take(FILE_MAX).read_to_end(&mut bytes).map_err(|error| io_words(&error))?;
-    let text = String::from_utf8(bytes).ok().context("it is not UTF-8 text")?;
+/// The text of an option file.
+fn read_text(path: &Path) -> Result<String> {
+    let text = String::from_utf8(read_trusted(path, FILE_MAX)?).ok().context("it is not UTF-8 text")?;
     // Editors on other systems begin a file with a byte order mark.
     Ok(text.trim_start_matches('\u{feff}').to_owned())
 }

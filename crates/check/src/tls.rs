@@ -3,7 +3,6 @@
 //! Off unless an option asks for it, and never used on a Unix socket, which does not leave the host. Nothing of it runs
 //! then.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +10,7 @@ use clap::Args;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 use crate::args::switch;
-use crate::option_file::open_trusted;
+use crate::option_file::read_trusted;
 
 /// The largest file of certificates, in bytes: all public authorities together are a fourth of it.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -153,10 +152,7 @@ impl Tls {
 }
 
 fn ensure_pem(file: &Path, kind: &str) -> Result<()> {
-    let (file, _) = open_trusted(file)?;
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= FILE_MAX, "it is larger than {} KiB", FILE_MAX / 1024);
+    let bytes = read_trusted(file, FILE_MAX)?;
     let text = String::from_utf8_lossy(&bytes);
     ensure!(!text.contains("ENCRYPTED"), "the key has a passphrase, which nobody is here to type");
     ensure!(text.contains(kind), "there is no PEM of a {} in it", kind.trim_end_matches('-').to_lowercase());

@@ -41,10 +41,17 @@ impl Serialize for Lag {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Lag::Unknown(_) => serializer.serialize_none(),
-            Lag::Behind(lag) if lag.subsec_nanos() == 0 => serializer.serialize_u64(lag.as_secs()),
-            Lag::Behind(lag) => serializer.serialize_f64(lag.as_secs_f64()),
+            Lag::Behind(lag) => serialize_seconds(*lag, serializer),
             Lag::Ahead(lag) => serializer.serialize_f64(-lag.as_secs_f64()),
         }
+    }
+}
+
+/// Whole seconds as a whole number.
+pub(crate) fn serialize_seconds<S: Serializer>(time: Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    match time.subsec_nanos() {
+        0 => serializer.serialize_u64(time.as_secs()),
+        _ => serializer.serialize_f64(time.as_secs_f64()),
     }
 }
 
@@ -61,7 +68,8 @@ pub(crate) fn of_status(row: &Row) -> Lag {
     seconds(row, &["Seconds_Behind_Source", "Seconds_Behind_Master"]).map_or_else(Lag::default, Lag::Behind)
 }
 
-fn seconds(row: &Row, names: &[&str]) -> Option<Duration> {
+/// The whole seconds under the first of `names` that the row has; `None` for NULL and for what is no number.
+pub(crate) fn seconds(row: &Row, names: &[&str]) -> Option<Duration> {
     row.get(names).and_then(|text| text.parse().ok()).map(Duration::from_secs)
 }
 

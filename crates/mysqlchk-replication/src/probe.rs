@@ -70,8 +70,7 @@ pub(crate) struct Channel {
 #[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
 fn seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
-        Some(time) if time.subsec_nanos() == 0 => serializer.serialize_u64(time.as_secs()),
-        Some(time) => serializer.serialize_f64(time.as_secs_f64()),
+        Some(time) => lag::serialize_seconds(*time, serializer),
         None => serializer.serialize_none(),
     }
 }
@@ -188,11 +187,7 @@ fn channel(row: &Row, beside: &Beside, options: &Options) -> Channel {
         receiver_error: number(&["Last_IO_Errno"]),
         applier_error: number(&["Last_SQL_Errno"]),
         lag,
-        delay: row
-            .get(&["SQL_Delay"])
-            .and_then(|text| text.parse().ok())
-            .map(Duration::from_secs)
-            .filter(|delay| !delay.is_zero()),
+        delay: lag::seconds(row, &["SQL_Delay"]).filter(|delay| !delay.is_zero()),
         heard: times.and_then(lag::since_heard),
     }
 }
