@@ -79,7 +79,7 @@ pub fn check_mysql(server: &Server) -> String {
     command.args(["5", plugin, "-S", "-w", "30", "-c", "30", "-u"]).arg(&user::unprivileged().name);
     command.arg("-s").arg(server.socket());
     let done = user::drop_to_unprivileged(&mut command).output().unwrap();
-    let said = String::from_utf8_lossy(&done.stdout).lines().next().unwrap_or_default().to_owned();
+    let said = String::from_utf8_lossy(&done.stdout);
     let word = match done.status.code() {
         Some(0) => "OK",
         Some(1) => "WARNING",

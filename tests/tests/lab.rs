@@ -34,38 +34,6 @@ fn a_server_starts_answers_and_stops() {
 }
 
 #[test]
-fn every_fault_of_replication_can_be_made_and_healed() {
-    let source = Server::start();
-    let replica = Server::start();
-    let begin = Instant::now();
-    let link = replica.follow(&source);
-    eprintln!("follow {:?}", begin.elapsed());
-    let delay = Duration::from_secs(30);
-    for (fault, receiver, applier) in [
-        (Fault::StopReceiver, "No", "Yes"),
-        (Fault::StopApplier, "Yes", "No"),
-        (Fault::Stop, "No", "No"),
-        (Fault::BreakApplier, "Yes", "No"),
-        (Fault::WrongPassword, "Connecting", "Yes"),
-        (Fault::Unreachable, "Connecting", "Yes"),
-        (Fault::Delay(delay), "Yes", "Yes"),
-        (Fault::Lag(delay), "Yes", "Yes"),
-    ] {
-        let begin = Instant::now();
-        link.break_by(fault);
-        let broken = begin.elapsed();
-        let row = link.status().unwrap();
-        assert_eq!((&*row["Slave_IO_Running"], &*row["Slave_SQL_Running"]), (receiver, applier), "{fault:?}");
-        let begin = Instant::now();
-        link.heal();
-        eprintln!("{fault:?}: {broken:?}, healed in {:?}", begin.elapsed());
-    }
-    link.break_by(Fault::Forget);
-    assert_eq!(link.status(), None);
-    link.heal();
-}
-
-#[test]
 fn a_frozen_server_accepts_and_says_nothing_until_thawed() {
     let server = Server::start();
     server.freeze();

@@ -72,7 +72,7 @@ fn the_accounts_of_every_template_log_in() {
 #[test]
 fn every_fault_of_replication_can_be_made_and_healed_with_every_software() {
     let delay = Duration::from_secs(30);
-    for software in [Software::MariaDb11, Software::MySql9] {
+    for software in [Software::MariaDb, Software::MariaDb11, Software::MySql9] {
         let source = Server::start_of(software, &[]);
         let replica = Server::start_of(software, &[]);
         let begin = Instant::now();

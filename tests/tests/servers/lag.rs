@@ -4,25 +4,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::daemon::{Daemon, program};
-use lab::evidence::{Section, ask, stable};
+use lab::evidence::Section;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
 use lab::software::Software;
 use lab::{user, wait};
 use mysql::prelude::Queryable;
 
-use crate::{name_of, row};
+use crate::{ask_line, name_of, row, until};
 
 const CHECK: &str = "mysqlchk-replication";
 const BOUND: Duration = Duration::from_secs(30);
 const HEARTBEAT: &str = "mysqlchk-replication --lag-from=heartbeat --heartbeat-table=percona.heartbeat --heartbeat-utc";
-
-/// Waits until a check says this of a server; `verdict` is compared without times.
-#[track_caller]
-fn until(server: &Server, check: &str, verdict: &str) {
-    let options: Vec<&str> = check.split(' ').skip(1).collect();
-    wait::until_equal(check, BOUND, verdict.to_owned(), || stable(&ask(server, CHECK, &options).verdict));
-}
 
 /// Waits until a statement gives this on the replica, where even its table may not have arrived.
 #[track_caller]
@@ -112,7 +105,7 @@ fn heartbeats(section: &mut Section, source: &Server, replica: &Server) {
     let id = source.value("SELECT @@server_id");
     source.sql(&format!("INSERT INTO percona.hand VALUES ('nonsense', {id}), (NOW(6) - INTERVAL 20 SECOND, 7)"));
     until_value(replica, "SELECT COUNT(*) FROM percona.hand", "2");
-    let answer = ask(replica, CHECK, &hand.split(' ').skip(1).collect::<Vec<_>>());
+    let answer = ask_line(replica, hand);
     assert_eq!(answer.verdict, format!("down: no heartbeat of server {id} in percona.hand"));
     let other = format!("{hand} --heartbeat-source-id=7");
     row(section, replica, "the row of another server", &other, "up: lag is Ns by heartbeat, limit is 30s", false);

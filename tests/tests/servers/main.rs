@@ -10,8 +10,11 @@ mod states;
 mod table;
 mod tls;
 
-use lab::evidence::{Answer, From, Section, ask, check_mysql};
+use std::time::Duration;
+
+use lab::evidence::{Answer, From, Section, ask, check_mysql, stable};
 use lab::server::Server;
+use lab::wait;
 
 /// `MariaDB 10.11`, `MySQL 9`: of a release that moves, the part of its version that does not.
 fn name(server: &Server) -> String {
@@ -24,12 +27,25 @@ fn name(server: &Server) -> String {
 /// Asks one check about one server, asserts what it says and notes it. `verdict` is compared without times.
 #[track_caller]
 fn row(section: &mut Section, server: &Server, situation: &str, check: &str, verdict: &str, with_peer: bool) -> Answer {
-    let (program, options) = check.split_once(' ').unwrap_or((check, ""));
-    let answer = ask(server, program, &options.split_whitespace().collect::<Vec<_>>());
-    assert_eq!(lab::evidence::stable(&answer.verdict), verdict, "{situation}: {check}: {answer:?}");
+    let answer = ask_line(server, check);
+    assert_eq!(stable(&answer.verdict), verdict, "{situation}: {check}: {answer:?}");
     let peer = with_peer.then(|| check_mysql(server));
     section.row(&name_of(server), situation, check, &answer, peer.as_deref(), From::Server);
     answer
+}
+
+/// Asks a check that is written as on the page, with its options.
+#[track_caller]
+fn ask_line(server: &Server, check: &str) -> Answer {
+    let (program, options) = check.split_once(' ').unwrap_or((check, ""));
+    ask(server, program, &options.split_whitespace().collect::<Vec<_>>())
+}
+
+/// Waits until a check says this of a server: a replica that was just wired or healed may lag for a second. `verdict` is
+/// compared without times.
+#[track_caller]
+fn until(server: &Server, check: &str, verdict: &str) {
+    wait::until_equal(check, Duration::from_secs(30), verdict.to_owned(), || stable(&ask_line(server, check).verdict));
 }
 
 /// The name, also of a server that does not answer now.

@@ -80,6 +80,21 @@ struct Version {
 const MYSQL_PRIVILEGES: &str = "SUPER, REPLICATION CLIENT";
 const MYSQL_GRANT: &str = "REPLICATION CLIENT ON *.*";
 
+const MYSQL_SINCE_8_0_22: Version = Version {
+    server: "",
+    file: "",
+    statement: REPLICA,
+    replica: "Replica",
+    source: "Source",
+    privileges: MYSQL_PRIVILEGES,
+    grant: MYSQL_GRANT,
+    other: SLAVE,
+    greets: "",
+};
+
+const MYSQL_BEFORE_8_0_22: Version =
+    Version { statement: SLAVE, replica: "Slave", source: "Master", other: REPLICA, ..MYSQL_SINCE_8_0_22 };
+
 /// The rules about replication on every version; `page` takes what else the test has.
 #[track_caller]
 fn replication(version: &Version) -> Page {
@@ -204,17 +219,8 @@ fn the_columns_on_record_are_those_of_the_nearest_server() {
 
 #[test]
 fn mysql_5_7() {
-    let mut page = replication(&Version {
-        server: "MySQL 5.7",
-        file: "mysql-5.7",
-        statement: SLAVE,
-        replica: "Slave",
-        source: "Master",
-        privileges: MYSQL_PRIVILEGES,
-        grant: MYSQL_GRANT,
-        other: REPLICA,
-        greets: "8.0.35",
-    });
+    let mut page =
+        replication(&Version { server: "MySQL 5.7", file: "mysql-5.7", greets: "8.0.35", ..MYSQL_BEFORE_8_0_22 });
     let recording = Recording::read("mysql-5.7");
     status(&mut page, &recording, &[MYSQL_STATUS]);
     let situation = "replicating";
@@ -257,17 +263,8 @@ fn mysql_5_7_before_5_7_8() {
 
 #[test]
 fn mysql_8_0_before_8_0_22() {
-    let mut page = replication(&Version {
-        server: "MySQL 8.0.21",
-        file: "mysql-8.0.21",
-        statement: SLAVE,
-        replica: "Slave",
-        source: "Master",
-        privileges: MYSQL_PRIVILEGES,
-        grant: MYSQL_GRANT,
-        other: REPLICA,
-        greets: "8.0.22",
-    });
+    let mut page =
+        replication(&Version { server: "MySQL 8.0.21", file: "mysql-8.0.21", greets: "8.0.22", ..MYSQL_BEFORE_8_0_22 });
     let recording = Recording::read("mysql-8.0.21");
     commits(&mut page, &recording, SLAVE, ["Read_Master_Log_Pos", "Seconds_Behind_Master"]);
     page.section.close();
@@ -275,17 +272,7 @@ fn mysql_8_0_before_8_0_22() {
 
 #[test]
 fn mysql_8_0() {
-    let mut page = replication(&Version {
-        server: "MySQL 8.0",
-        file: "mysql-8.0",
-        statement: REPLICA,
-        replica: "Replica",
-        source: "Source",
-        privileges: MYSQL_PRIVILEGES,
-        grant: MYSQL_GRANT,
-        other: SLAVE,
-        greets: "",
-    });
+    let mut page = replication(&Version { server: "MySQL 8.0", file: "mysql-8.0", ..MYSQL_SINCE_8_0_22 });
     let recording = Recording::read("mysql-8.0");
     commits(&mut page, &recording, REPLICA, ["Read_Source_Log_Pos", "Seconds_Behind_Source"]);
     let all = format!("{MYSQL_STATUS}; {PLUGIN}; {MEMBERS}");
@@ -377,17 +364,7 @@ fn members(page: &mut Page, recording: &Recording, all: &str) {
 
 #[test]
 fn mysql_8_4() {
-    let version = |server, file| Version {
-        server,
-        file,
-        statement: REPLICA,
-        replica: "Replica",
-        source: "Source",
-        privileges: MYSQL_PRIVILEGES,
-        grant: MYSQL_GRANT,
-        other: SLAVE,
-        greets: "8.0.11",
-    };
+    let version = |server, file| Version { server, file, greets: "8.0.11", ..MYSQL_SINCE_8_0_22 };
     let mut page = replication(&version("MySQL 8.4", "mysql-8.4"));
     let recording = Recording::read("mysql-8.4");
     let all = format!("{MYSQL_STATUS}; {PLUGIN}; {MEMBERS}");
@@ -397,17 +374,7 @@ fn mysql_8_4() {
 
 #[test]
 fn percona_server_8_0() {
-    let mut page = replication(&Version {
-        server: "Percona Server 8.0",
-        file: "percona-8.0",
-        statement: REPLICA,
-        replica: "Replica",
-        source: "Source",
-        privileges: MYSQL_PRIVILEGES,
-        grant: MYSQL_GRANT,
-        other: SLAVE,
-        greets: "",
-    });
+    let mut page = replication(&Version { server: "Percona Server 8.0", file: "percona-8.0", ..MYSQL_SINCE_8_0_22 });
     let all = format!("{MYSQL_STATUS}; {PLUGIN}; {MEMBERS}");
     status(&mut page, &Recording::read("percona-8.0"), &[&all]);
     page.section.close();

@@ -2,25 +2,15 @@
 
 use std::time::Duration;
 
-use lab::evidence::{Section, ask};
+use lab::evidence::Section;
 use lab::replica::Fault;
 use lab::server::Server;
 use lab::software::Software;
-use lab::wait;
 
-use crate::{name_of, row};
+use crate::{ask_line, name_of, row, until};
 
 const CHECK: &str = "mysqlchk-replication";
-const BOUND: Duration = Duration::from_secs(30);
 const IN_TIME: &str = "up: lag is 0s, limit is 30s";
-
-/// Waits for a verdict: a replica that was just wired or healed may lag for a second.
-#[track_caller]
-fn until(server: &Server, options: &[&str], verdict: &str) {
-    wait::until_equal(verdict, BOUND, verdict.to_owned(), || {
-        lab::evidence::stable(&ask(server, CHECK, options).verdict)
-    });
-}
 
 fn every_fault_on(software: Software) {
     let (source, replica) = (Server::start_of(software, &[]), Server::start_of(software, &[]));
@@ -29,7 +19,7 @@ fn every_fault_on(software: Software) {
     let up = "mysqlchk-replication --if-not-replica=up";
     row(&mut section, &replica, "no replication configured", up, "up: no replication is configured", false);
     let link = replica.follow(&source);
-    until(&replica, &[], IN_TIME);
+    until(&replica, CHECK, IN_TIME);
     row(&mut section, &replica, "replicating", CHECK, IN_TIME, true);
     let receiver = |state: &str| format!("down: receiver is `{state}`, not `Yes`");
     for (fault, situation, verdict) in [
@@ -50,7 +40,7 @@ fn every_fault_on(software: Software) {
         row(&mut section, &replica, situation, CHECK, &verdict, true);
         if fault == Fault::Unreachable {
             let check = "mysqlchk-replication --allow-connecting";
-            let answer = ask(&replica, CHECK, &["--allow-connecting"]).verdict;
+            let answer = ask_line(&replica, check).verdict;
             // MySQL forgets its position with the change of the source, and says 0.
             let verdict = if software.is_mysql() {
                 IN_TIME
@@ -71,7 +61,7 @@ fn channels_on(software: Software) {
     let (one, two) = (replica.follow_as("one", &first), replica.follow_as("two", &second));
     let mut section = Section::new(&format!("Channels on {}", name_of(&replica)));
     let both = "up: channel `two`: lag is 0s, limit is 30s";
-    until(&replica, &[], both);
+    until(&replica, CHECK, both);
     row(&mut section, &replica, "two channels replicating", CHECK, both, true);
     let broken = "down: channel `two`: applier is `No`, not `Yes` (error 1062)";
     two.break_by(Fault::BreakApplier);
@@ -139,7 +129,7 @@ fn a_mariadb_that_greets_as_mysql_is_told_by_its_rows() {
     let replica = Server::start_with(&["version=8.0.11"]);
     let named = replica.follow_as("us", &source);
     let mut section = Section::new("MariaDB 10.11 that greets as MySQL 8.0.11");
-    until(&replica, &[], "up: channel `us`: lag is 0s, limit is 30s");
+    until(&replica, CHECK, "up: channel `us`: lag is 0s, limit is 30s");
     let up = "up: channel `us`: lag is 0s, limit is 30s";
     row(&mut section, &replica, "a named connection", CHECK, up, true);
     named.break_by(Fault::Stop);

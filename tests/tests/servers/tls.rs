@@ -3,13 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
 use lab::software::Software;
-use lab::user;
+use lab::{user, wait};
 
 use crate::table::{DENIED, Table, Transport, UP};
 
@@ -117,7 +116,7 @@ fn every_mode_on(software: Software) {
     // Nothing of this looks at the server's certificate.
     client_certificates(&mut table);
     files_of_ours(&mut table, &keys);
-    thread::sleep(expired.saturating_duration_since(Instant::now()));
+    wait::until("the certificate has expired", Duration::from_secs(30), || Instant::now() >= expired);
     verified(&mut table, "expired certificate", EXPIRED, EXPIRED);
     modes(&mut table, &server, &keys);
     names(&mut table, &server);
