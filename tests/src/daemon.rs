@@ -1,4 +1,6 @@
 //! A real daemon: started in a process group of its own, logged to a file, frozen, thawed and always ended.
+//!
+//! A test that fails shows the end of the log of every daemon it holds: see [`Daemon::watch_log`].
 
 use std::env;
 use std::fs::{self, File};
@@ -20,6 +22,8 @@ pub struct Daemon {
     name: String,
     child: Child,
     log: PathBuf,
+    /// The logs that it writes itself.
+    more_logs: Vec<PathBuf>,
     ended: Option<ExitStatus>,
 }
 
@@ -48,15 +52,32 @@ impl Daemon {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         janitor::watch(child.id());
-        Self { name, child, log: log.to_owned(), ended: None }
+        Self { name, child, log: log.to_owned(), more_logs: Vec::new(), ended: None }
+    }
+
+    /// Has a failing test show the end of a log that the daemon writes itself, beside that of its output.
+    pub fn watch_log(&mut self, log: &Path) {
+        self.more_logs.push(log.to_owned());
+    }
+
+    /// Prints whether it runs, and the end of its logs: for the test that fails.
+    pub fn show(&mut self) {
+        let state = match (self.is_running(), self.ended) {
+            (true, _) if self.is_frozen() => "frozen".to_owned(),
+            (true, _) => "running".to_owned(),
+            (false, status) => status.map_or_else(|| "gone".to_owned(), |status| status.to_string()),
+        };
+        eprintln!("--- {}, process {}, {state}", self.name, self.child.id());
+        for log in std::iter::once(&self.log).chain(&self.more_logs) {
+            eprintln!("--- the end of {}:\n{}", log.display(), tail(log));
+        }
     }
 
     /// Waits until it is of use; when it ends instead, the panic shows the end of its log.
     #[track_caller]
     pub fn until_ready(&mut self, bound: Duration, mut ready: impl FnMut() -> bool) {
-        let what = format!("{} (log {}) gets ready", self.name, self.log.display());
-        wait::until(&what, bound, || {
-            assert!(self.is_running(), "{} ended while starting:\n{}", self.name, self.log_tail());
+        wait::until(&format!("{} gets ready", self.name), bound, || {
+            assert!(self.is_running(), "{} ended while starting:\n{}", self.name, tail(&self.log));
             ready()
         });
     }
@@ -65,7 +86,7 @@ impl Daemon {
     #[track_caller]
     pub fn until_success(mut self, bound: Duration) {
         wait::until(&format!("{} ends", self.name), bound, || !self.is_running());
-        assert!(self.ended.unwrap().success(), "{} failed:\n{}", self.name, self.log_tail());
+        assert!(self.ended.unwrap().success(), "{} failed:\n{}", self.name, tail(&self.log));
     }
 
     /// The process id, which is also its group's.
@@ -132,12 +153,6 @@ impl Daemon {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
     }
 
-    fn log_tail(&self) -> String {
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
-    }
-
     fn process(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -152,6 +167,18 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show();
+        }
         self.kill9();
     }
+}
+
+/// The last lines of a log; nothing where there is none.
+fn tail(log: &Path) -> String {
+    const LINES: usize = 30;
+    let log = fs::read(log).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +12,11 @@ use crate::daemon::{Daemon, program};
 use crate::roots;
 use crate::scratch::Scratch;
 use crate::{user, wait};
+
+/// How long it may take to start.
+const START: Duration = Duration::from_secs(60);
+/// How long it may take to answer a command.
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// Which `HAProxy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,7 +127,7 @@ impl Haproxy {
             .envs(env.iter().copied())
             .current_dir(scratch.path());
         let mut daemon = Daemon::start(&mut command, &scratch.join("log"));
-        daemon.until_ready(Duration::from_secs(20), || UnixStream::connect(&socket).is_ok());
+        daemon.until_ready(START, || UnixStream::connect(&socket).is_ok());
         Self { daemon, scratch }
     }
 
@@ -144,21 +149,30 @@ impl Haproxy {
     #[must_use]
     #[track_caller]
     pub fn ask(&self, command: &str) -> String {
-        let mut stream = UnixStream::connect(self.socket()).unwrap();
-        writeln!(stream, "{command}").unwrap();
+        self.try_ask(command).unwrap()
+    }
+
+    fn try_ask(&self, command: &str) -> io::Result<String> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        writeln!(stream, "{command}")?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// All of `show stat`, as `HAProxy` orders it.
     #[must_use]
     #[track_caller]
     pub fn lines(&self) -> Vec<Line> {
-        let answer = self.ask("show stat");
+        self.try_lines().unwrap()
+    }
+
+    fn try_lines(&self) -> io::Result<Vec<Line>> {
+        let answer = self.try_ask("show stat")?;
         let mut lines = answer.trim_start_matches("# ").lines().filter(|line| !line.is_empty()).map(fields);
-        let names = lines.next().unwrap();
-        lines
+        let names = lines.next().unwrap_or_default();
+        let lines = lines
             .map(|values| {
                 let mut row: BTreeMap<_, _> = names.iter().cloned().zip(values).collect();
                 let mut take = |name| row.remove(name).unwrap_or_default();
@@ -171,7 +185,8 @@ impl Haproxy {
                     last_chk: take("last_chk"),
                 }
             })
-            .collect()
+            .collect();
+        Ok(lines)
     }
 
     /// The servers alone.
@@ -208,6 +223,18 @@ impl Haproxy {
     #[must_use]
     pub fn log(&self) -> String {
         self.daemon.log()
+    }
+}
+
+impl Drop for Haproxy {
+    /// Shows a failing test what it concluded last.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            match self.try_lines() {
+                Ok(lines) => lines.iter().for_each(|line| eprintln!("--- haproxy: {line:?}")),
+                Err(error) => eprintln!("--- haproxy does not show its state: {error}"),
+            }
+        }
     }
 }
 

@@ -140,6 +140,7 @@ impl Xinetd {
         command.arg("-f").arg(&configuration).arg("-pidfile").arg(scratch.join("pid"));
         command.arg("-filelog").arg(scratch.join("log")).arg("-dontfork").current_dir(scratch.path());
         let mut daemon = Daemon::start(&mut command, &scratch.join("output"));
+        daemon.watch_log(&scratch.join("log"));
         let enabled = |file: &Services, name: &str| file.value(name, "disable").is_none_or(|value| value == "no");
         let ports: Vec<_> = files
             .iter()
@@ -147,7 +148,7 @@ impl Xinetd {
                 file.names().into_iter().filter(|name| enabled(file, name)).map(|name| file.address(&name))
             })
             .collect();
-        daemon.until_ready(Duration::from_secs(20), || ports.iter().all(|&port| address::listens(port)));
+        daemon.until_ready(Duration::from_secs(60), || ports.iter().all(|&port| address::listens(port)));
         Self { daemon, scratch }
     }
 
