@@ -1,7 +1,8 @@
 //! The files of this project as they are shipped, pointed at the lab's servers.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use crate::server::Server;
 use crate::xinetd::Services;
@@ -19,8 +20,6 @@ pub fn file(name: &str) -> PathBuf {
 /// switched on.
 #[must_use]
 pub fn services(file_name: &str, server: &Server) -> Services {
-    let banner = janitor::base().join("busy.http");
-    fs::copy(file("xinetd.d/busy.http"), &banner).unwrap();
     let account = &user::unprivileged().name;
     let services = Services::read(file("xinetd.d").join(file_name));
     services.names().iter().fold(services, |services, name| {
@@ -31,6 +30,16 @@ pub fn services(file_name: &str, server: &Server) -> Services {
             .set(name, "server", check::binary(name).display())
             .append(name, "server_args", &format!("--user={account} --socket={}", server.socket().display()))
             .set(name, "only_from", "127.0.0.0/8")
-            .set(name, "banner_fail", banner.display())
+            .set(name, "banner_fail", banner().display())
     })
+}
+
+/// The banner where everybody may read it: a copy, made once, since another xinetd may be reading it now.
+fn banner() -> &'static Path {
+    static COPY: LazyLock<PathBuf> = LazyLock::new(|| {
+        let copy = janitor::base().join("busy.http");
+        fs::copy(file("xinetd.d/busy.http"), &copy).unwrap();
+        copy
+    });
+    &COPY
 }
