@@ -21,7 +21,7 @@ use crate::server::Server;
 use crate::{janitor, scratch, user};
 
 /// No check may take this long.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(60);
 
 /// What a check did.
 #[derive(Clone, Debug)]

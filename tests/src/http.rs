@@ -10,7 +10,7 @@ use crate::wait;
 pub const REQUEST: &[u8] = b"OPTIONS / HTTP/1.0\r\n\r\n";
 
 /// How long a server may say nothing.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(60);
 
 /// One conversation, to its end.
 #[derive(Clone, Debug)]

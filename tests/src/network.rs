@@ -13,7 +13,7 @@ use crate::daemon::{Daemon, program};
 use crate::scratch::Scratch;
 use crate::{user, wait};
 
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 /// The bridge all hosts are on, in the namespace of the test.
 const BRIDGE: &str = "bridge0";
 

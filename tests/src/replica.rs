@@ -10,7 +10,7 @@ use crate::server::{PASSWORD, Row, Server};
 use crate::wait;
 
 /// How long replication may take to get where it should be.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(60);
 
 /// The row that exists on the replica only, so that the source's next insert of it cannot be applied.
 const CONFLICT: u32 = 4_000_000_000;

@@ -376,7 +376,7 @@ impl QueryLog<'_> {
     #[track_caller]
     pub fn until_sessions(&self, account: &str, count: usize) -> Vec<Vec<String>> {
         let what = format!("{count} finished sessions of {account} on {}", self.server.ip());
-        wait::until_ok(&what, Duration::from_secs(5), || {
+        wait::until_ok(&what, START, || {
             let sessions = self.sessions_of(account);
             let finished = sessions.iter().filter(|session| session.last().is_some_and(|line| line == "Quit")).count();
             if sessions.len() == count && finished == count { Ok(sessions) } else { Err(sessions) }

@@ -15,7 +15,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 
 /// Two checks and a round of patience.
-const BOUND: Duration = Duration::from_secs(15);
+const BOUND: Duration = Duration::from_secs(60);
 const WRITE: u16 = 3306;
 const READ: u16 = 3307;
 

@@ -14,7 +14,7 @@ use lab::wait;
 
 const PROGRAM: &str = "mysqlchk-replication";
 /// How long a server or a replica may take to come to a state.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(60);
 const UP: &str = "up: lag is 0s, limit is 30s";
 
 /// Asks with time enough for a busy machine. A later argument wins over an earlier one.

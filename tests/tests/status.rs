@@ -13,7 +13,7 @@ use mysql::prelude::Queryable;
 
 const PROGRAM: &str = "mysqlchk-status";
 /// How long a server may take to come back.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(60);
 const WRITABLE: &str = "up: the server answers, read_only is OFF";
 const READ_ONLY: &str = "up: the server answers, read_only is ON";
 

@@ -14,7 +14,7 @@ use mysql::prelude::Queryable;
 use crate::{ask_line, name_of, row, until};
 
 const CHECK: &str = "mysqlchk-replication";
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(60);
 const HEARTBEAT: &str = "mysqlchk-replication --lag-from=heartbeat --heartbeat-table=percona.heartbeat --heartbeat-utc";
 
 /// Waits until a statement gives this on the replica, where even its table may not have arrived.

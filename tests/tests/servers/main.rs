@@ -45,7 +45,7 @@ fn ask_line(server: &Server, check: &str) -> Answer {
 /// compared without times.
 #[track_caller]
 fn until(server: &Server, check: &str, verdict: &str) {
-    wait::until_equal(check, Duration::from_secs(30), verdict.to_owned(), || stable(&ask_line(server, check).verdict));
+    wait::until_equal(check, Duration::from_secs(60), verdict.to_owned(), || stable(&ask_line(server, check).verdict));
 }
 
 /// The name, also of a server that does not answer now.

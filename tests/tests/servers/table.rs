@@ -123,7 +123,7 @@ impl<'a> Table<'a> {
         let user = if user == OWN { &user::unprivileged().name } else { user };
         let mut lines = Vec::new();
         if said.starts_with("up") {
-            wait::until("the statement is in the server's log", Duration::from_secs(5), || {
+            wait::until("the statement is in the server's log", Duration::from_secs(60), || {
                 lines = log.sessions_of(user).concat();
                 lines.iter().any(|line| line.starts_with("Query"))
             });
