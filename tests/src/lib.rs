@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`wait`] | conditions with a bound; the only place that sleeps |
 //! | [`janitor`] | nothing remains, however this process ends |
+//! | [`machine`] | what a busy machine adds to a time |
 //! | [`scratch`] | a directory per server |
 //! | [`user`] | the account the daemons and the checks run as |
 //! | [`address`] | loopback addresses nobody else uses |
@@ -38,6 +39,7 @@ pub mod group;
 pub mod haproxy;
 pub mod http;
 pub mod janitor;
+pub mod machine;
 pub mod network;
 pub mod recorded;
 pub mod replica;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use lab::check::{Check, Outcome, local};
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, PORT, Server};
-use lab::{address, user, wait};
+use lab::{address, machine, user, wait};
 
 const PROGRAMS: [&str; 3] = ["mysqlchk-status", "mysqlchk-replication", "galera-chk"];
-/// How much later than its budget an answer may be when other tests run beside it. `xinetd.rs` has the machine to itself
-/// and holds a hundred answers to 50 ms.
+/// How much later than its budget an answer may be when other tests run beside it, beside what the machine adds.
+/// `xinetd.rs` holds a hundred answers to 50 ms.
 const LATE: Duration = Duration::from_millis(200);
 
 fn option_file(scratch: &Scratch, text: &str) -> String {
@@ -84,11 +84,11 @@ fn bytes_that_are_no_request_get_a_503_that_says_so() {
 #[test]
 fn silence_gets_the_verdict_after_a_quarter_of_the_budget() {
     let server = Server::start();
-    let arguments = with(&local(&server), &["--timeout=800ms"]);
+    let arguments = with(&local(&server), &["--timeout=8s"]);
     let outcome = Check::new("mysqlchk-status").args(arguments).stdin("").stdin_stays_open().run();
     assert_eq!(outcome.reply().status(), 200, "{outcome:?}");
-    assert!(outcome.elapsed >= Duration::from_millis(200), "{outcome:?}");
-    assert!(outcome.elapsed < Duration::from_millis(200) + LATE, "{outcome:?}");
+    assert!(outcome.elapsed >= Duration::from_secs(2), "{outcome:?}");
+    assert!(outcome.elapsed < Duration::from_secs(4), "{outcome:?}");
 }
 
 #[test]
@@ -111,9 +111,9 @@ fn every_form_has_its_bytes() {
 fn text_and_json_do_not_wait_for_stdin() {
     let server = Server::start();
     for form in ["--format=text", "--format=json"] {
-        let arguments = with(&local(&server), &[form, "--timeout=20s"]);
+        let arguments = with(&local(&server), &[form, "--timeout=1m"]);
         let outcome = Check::new("mysqlchk-status").args(arguments).stdin("").stdin_stays_open().run();
-        assert!(outcome.elapsed < Duration::from_secs(2), "{outcome:?}");
+        assert!(outcome.elapsed < Duration::from_secs(10), "{outcome:?}");
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
     }
 }
@@ -286,9 +286,11 @@ fn whatever_hangs_the_answer_leaves_in_time() {
             if step == "logging in" && program != PROGRAMS[0] && arguments == tcp(dripping_address) {
                 continue; // It drips once.
             }
-            let outcome = Check::new(program).args(with(&arguments, &["--timeout=300ms"])).run();
+            let check = Check::new(program).args(with(&arguments, &["--timeout=300ms"]));
+            let (outcome, machine) = machine::beside_sleeps(budget, 1, || check.run());
             assert_down(&outcome, 1, &format!("no verdict within 300ms (while {step})"));
-            assert!(outcome.elapsed >= budget && outcome.elapsed < budget + LATE, "{arguments:?}: {outcome:?}");
+            let in_time = budget..budget + LATE + machine;
+            assert!(in_time.contains(&outcome.elapsed), "{arguments:?}, not {in_time:?}: {outcome:?}");
         }
     }
     drop((silent, full, full_socket));

@@ -21,7 +21,7 @@ use lab::http::{self, REQUEST, Reply};
 use lab::scratch::Scratch;
 use lab::server::Server;
 use lab::xinetd::{Services, Xinetd};
-use lab::{address, shipped, user, wait};
+use lab::{address, machine, shipped, user, wait};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 const SERVICES: [&str; 2] = ["mysqlchk-status", "mysqlchk-replication"];
@@ -32,10 +32,10 @@ const EVERY: Duration = Duration::from_millis(100);
 const LIMIT: Duration = Duration::from_millis(500);
 /// The default of `--timeout`.
 const BUDGET: Duration = Duration::from_millis(900);
-/// How much later than its budget an answer may be, on two busy cores.
+/// How much later than its budget an answer may be, beside what the machine adds.
 const LATE: Duration = Duration::from_millis(100);
 /// For what takes a moment.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(60);
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The stage
@@ -259,19 +259,21 @@ fn while_the_server_hangs_every_client_is_told_in_time_and_one_connection_hangs_
     let mut time = Duration::ZERO;
     connections += host.connections_during(|| {
         let begin = Instant::now();
-        result = Some(keep_asking(&host, || {
-            wait::dawdle(LIMIT);
-            let froze = Instant::now();
-            host.replica.freeze();
-            wait::dawdle(frozen);
-            host.replica.thaw();
-            let thawed = Instant::now();
-            wait::dawdle(LIMIT * 3);
-            (froze, thawed)
+        result = Some(machine::beside_sleeps(BUDGET, SERVICES.len() * 4, || {
+            keep_asking(&host, || {
+                wait::dawdle(LIMIT);
+                let froze = Instant::now();
+                host.replica.freeze();
+                wait::dawdle(frozen);
+                host.replica.thaw();
+                let thawed = Instant::now();
+                wait::dawdle(LIMIT * 3);
+                (froze, thawed)
+            })
         }));
         time = begin.elapsed();
     });
-    let (visits, most, (froze, thawed)) = result.unwrap();
+    let ((visits, most, (froze, thawed)), machine) = result.unwrap();
     let phase = |from: Instant, to: Instant| {
         visits.iter().filter(move |visit| visit.begin >= from && visit.begin + visit.reply.elapsed <= to)
     };
@@ -287,19 +289,24 @@ fn while_the_server_hangs_every_client_is_told_in_time_and_one_connection_hangs_
             let reason = "no verdict within 900ms (while ";
             assert!(visit.reply.reason_phrase().starts_with(reason), "{visit:?}");
         }
-        if end < froze || visit.begin > thawed + LIMIT {
+        if end < froze || visit.begin > thawed + LIMIT + machine {
             assert_eq!(visit.reply.status(), 200, "{:?} after the thaw: {visit:?}", visit.begin - thawed);
         }
     }
-    // A machine that others share can hold up a single answer for longer; a late program is late each time.
+    // A machine that others use can hold up a single answer for longer; a late program is late each time.
     let mut times: Vec<Duration> = visits.iter().map(|visit| visit.reply.elapsed).collect();
     times.sort();
     let p99 = times[times.len() * 99 / 100];
-    assert!(p99 <= BUDGET + LATE, "p99 {p99:?}, slowest {:?}", times.last());
+    let load = machine::load();
+    assert!(
+        p99 <= BUDGET + LATE + machine,
+        "p99 {p99:?}, slowest {:?}, a sleep {machine:?} late, {load}",
+        times.last()
+    );
     let bound = flights(time) * SERVICES.len() as u64;
     assert!(connections <= bound, "{connections} connections in {time:?}, not {bound}");
     // Each client's checks live no longer than the budget.
-    let bound = CLIENTS as usize * (BUDGET + LATE).as_millis().div_ceil(EVERY.as_millis()) as usize;
+    let bound = CLIENTS as usize * (BUDGET + LATE + machine).as_millis().div_ceil(EVERY.as_millis()) as usize;
     assert!(most <= bound, "{most} processes, not {bound}");
     host.until_no_check_runs();
 }

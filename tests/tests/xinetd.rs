@@ -23,7 +23,7 @@ use lab::http::{self, Client, REQUEST, Reply};
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, PORT, Server};
 use lab::xinetd::{Services, Xinetd};
-use lab::{address, shipped, user, wait};
+use lab::{address, machine, shipped, user, wait};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket, socket_with};
@@ -40,10 +40,13 @@ const GALERA_DOWN: &str = "wsrep_on is OFF: not a Galera node";
 const BUDGET: Duration = Duration::from_millis(900);
 /// The `--share` of the shipped services.
 const SHARE: Duration = Duration::from_millis(500);
-/// How much later than its budget an answer may be, on two busy cores.
+/// How much later than its budget an answer may be, beside what the machine adds ([`machine::beside_sleeps`]).
 const LATE: Duration = Duration::from_millis(50);
-/// For what takes a moment.
-const BOUND: Duration = Duration::from_secs(10);
+/// A budget for the tests that are not about it: no machine is so busy. A check that waits for a silent client does so for
+/// a quarter of it, [`AT_ONCE`] is less.
+const PATIENT: &str = "--timeout=20s";
+/// For what takes a moment on an idle machine.
+const BOUND: Duration = Duration::from_secs(60);
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The stage
@@ -304,14 +307,14 @@ fn the_banner_is_a_whole_response_of_its_stated_length() {
 #[test]
 fn every_service_answers_at_once_with_the_bytes_of_the_contract() {
     let _shared = share_the_machine();
-    let host = Host::start(&local(replica()));
+    let host = Host::start(&format!("{} {PATIENT}", local(replica())));
     for (service, verdict, reason) in
         [(STATUS, "up", STATUS_UP), (REPLICATION, "up", REPLICATION_UP), (GALERA, "down", GALERA_DOWN)]
     {
         let reply = http::get(host.address(service));
         assert_reply(&reply, verdict, reason);
         // The client has seen the end, which is not that of the process: that one waits for the client's.
-        assert!(reply.elapsed < BUDGET / 2, "{reply:?}");
+        assert!(reply.elapsed < AT_ONCE, "{reply:?}");
         let head = http::exchange(host.address(service), b"HEAD / HTTP/1.1\r\nHost: db01\r\nConnection: close\r\n\r\n");
         let whole = response(verdict, reason);
         let (headers, _) = whole.split_once("\r\n\r\n").unwrap();
@@ -324,7 +327,7 @@ fn every_service_answers_at_once_with_the_bytes_of_the_contract() {
 fn the_answer_is_one_write_then_a_half_close_then_all_that_still_comes_is_read() {
     let _shared = share_the_machine();
     let traces = Scratch::new("trace");
-    let host = Host::start_changed(&local(replica()), |services, name| {
+    let host = Host::start_changed(&format!("{} {PATIENT}", local(replica())), |services, name| {
         let check = services.value(name, "server").unwrap();
         let arguments = services.value(name, "server_args").unwrap();
         let trace = traces.join(name);
@@ -372,14 +375,12 @@ fn the_answer_is_one_write_then_a_half_close_then_all_that_still_comes_is_read()
 
 /// Two hundred clients of each kind for each service, and no check that stays behind.
 #[track_caller]
-fn assert_manners(
-    what: &str,
-    at_once: usize,
-    client: impl Fn(Client) -> Reply + Sync,
-    verdict: Option<&str>,
-    within: [Duration; 2],
-) {
-    let host = Host::start(&local(replica()));
+fn assert_manners(what: &str, client: impl Fn(Client) -> Reply + Sync, verdict: Option<&str>, waits: Waits) {
+    let (timeout, at_once) = match waits {
+        Waits::No => (PATIENT.to_owned(), 10),
+        Waits::AQuarter => (format!("--timeout={}ms", 4 * QUARTER.as_millis()), 40),
+    };
+    let host = Host::start(&format!("{} {timeout}", local(replica())));
     for (service, up) in [(STATUS, STATUS_UP), (REPLICATION, REPLICATION_UP)] {
         let address = host.address(service);
         let replies = converse(200, at_once, |_| client(Client::connect(address)));
@@ -395,34 +396,47 @@ fn assert_manners(
                 Some(reason) => assert_reply(reply, "down", reason),
             }
         }
-        assert!(fastest >= within[0] && slowest <= within[1], "{what}: {fastest:?} to {slowest:?}, not in {within:?}");
+        let within = match waits {
+            Waits::No => Duration::ZERO..AT_ONCE,
+            Waits::AQuarter => QUARTER..2 * QUARTER,
+        };
+        let load = machine::load();
+        assert!(within.contains(&fastest) && within.contains(&slowest), "{what}: {fastest:?} to {slowest:?}, {load}");
     }
     host.until_no_check_runs();
 }
 
-/// From no time at all to half of the budget: nothing waited for the end of it.
-const AT_ONCE: [Duration; 2] = [Duration::ZERO, Duration::from_millis(450)];
-/// A quarter of the budget is what a request may take.
-const AFTER_A_QUARTER: [Duration; 2] = [Duration::from_millis(225), Duration::from_millis(225 + 225)];
+/// Whether a check waits for more of the request.
+#[derive(Clone, Copy)]
+enum Waits {
+    No,
+    /// For a quarter of its budget.
+    AQuarter,
+}
+
+/// What nothing was waited for takes, on whatever machine: with [`PATIENT`] a check that waits takes 5 s at least.
+const AT_ONCE: Duration = Duration::from_millis(2500);
+/// A quarter of the budget of the tests that wait for it: long enough to tell it from a busy machine.
+const QUARTER: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_client_that_reads_byte_by_byte_gets_every_byte() {
     let _shared = share_the_machine();
     let pause = Duration::from_millis(1);
-    let slow = |client: Client| client.send(REQUEST).reply_slowly(pause);
-    assert_manners("slow reader", 10, slow, None, [Duration::ZERO, BOUND]);
+    assert_manners("slow reader", |client| client.send(REQUEST).reply_slowly(pause), None, Waits::No);
 }
 
 #[test]
 fn a_client_that_needs_longer_than_the_budget_gets_every_byte_too() {
     let _shared = share_the_machine();
-    let host = Host::start(&local(replica()));
+    let budget = Duration::from_secs(2);
+    let host = Host::start(&format!("{} --timeout=2s", local(replica())));
     let replies = converse(40, 40, |_| {
-        Client::connect(host.address(STATUS)).send(REQUEST).reply_slowly(Duration::from_millis(6))
+        Client::connect(host.address(STATUS)).send(REQUEST).reply_slowly(Duration::from_millis(12))
     });
     for reply in &replies {
         assert_reply(reply, "up", STATUS_UP);
-        assert!(reply.elapsed > BUDGET, "it was to be slower: {reply:?}");
+        assert!(reply.elapsed > budget, "it was to be slower: {reply:?}");
     }
     host.until_no_check_runs();
 }
@@ -430,26 +444,21 @@ fn a_client_that_needs_longer_than_the_budget_gets_every_byte_too() {
 #[test]
 fn a_client_that_says_nothing_gets_the_verdict_after_a_quarter_of_the_budget() {
     let _shared = share_the_machine();
-    assert_manners("silence", 20, Client::reply, None, AFTER_A_QUARTER);
+    assert_manners("silence", Client::reply, None, Waits::AQuarter);
 }
 
 #[test]
 fn a_client_that_sends_64_kib_of_garbage_gets_a_whole_503() {
     let _shared = share_the_machine();
     let garbage = [b'A'; 64 * 1024];
-    assert_manners(
-        "garbage",
-        10,
-        |client| client.send(&garbage).reply(),
-        Some("the request line is too long"),
-        AT_ONCE,
-    );
+    let too_long = Some("the request line is too long");
+    assert_manners("garbage", |client| client.send(&garbage).reply(), too_long, Waits::No);
 }
 
 #[test]
 fn a_client_that_is_still_sending_when_its_answer_is_out_is_not_cut_off() {
     let _shared = share_the_machine();
-    let host = Host::start(&local(replica()));
+    let host = Host::start(&format!("{} {PATIENT}", local(replica())));
     for (service, address) in [STATUS, REPLICATION].map(|service| (service, host.address(service))) {
         converse(50, 10, |_| {
             // The answer is due after 8 KiB, some 10 ms before the last of these.
@@ -475,37 +484,37 @@ fn a_client_that_sends_64_kib_of_headers_gets_the_verdict() {
         request.extend_from_slice(b"X-Filler: 0123456789abcdefghijklmnopqrstuvwxyz\r\n");
     }
     request.extend_from_slice(b"\r\n");
-    assert_manners("headers", 10, |client| client.send(&request).reply(), None, AT_ONCE);
+    assert_manners("headers", |client| client.send(&request).reply(), None, Waits::No);
 }
 
 #[test]
 fn a_client_that_stops_in_the_request_line_is_told_so_after_a_quarter_of_the_budget() {
     let _shared = share_the_machine();
     let stops = |client: Client| client.send(b"OPTIONS / HT").reply();
-    assert_manners("half a line", 20, stops, Some("the request line is incomplete"), AFTER_A_QUARTER);
+    assert_manners("half a line", stops, Some("the request line is incomplete"), Waits::AQuarter);
 }
 
 #[test]
 fn a_client_that_stops_in_the_headers_gets_the_verdict_after_a_quarter_of_the_budget() {
     let _shared = share_the_machine();
     let stops = |client: Client| client.send(b"OPTIONS / HTTP/1.1\r\nHost: db").reply();
-    assert_manners("half a request", 20, stops, None, AFTER_A_QUARTER);
+    assert_manners("half a request", stops, None, Waits::AQuarter);
 }
 
 #[test]
 fn a_client_that_closes_its_side_early_gets_a_whole_answer_at_once() {
     let _shared = share_the_machine();
-    assert_manners("request, then FIN", 10, |client| client.send(REQUEST).finish().reply(), None, AT_ONCE);
-    assert_manners("FIN", 10, |client| client.finish().reply(), None, AT_ONCE);
+    assert_manners("request, then FIN", |client| client.send(REQUEST).finish().reply(), None, Waits::No);
+    assert_manners("FIN", |client| client.finish().reply(), None, Waits::No);
     let half = |client: Client| client.send(b"OPTIONS").finish().reply();
-    assert_manners("half a line, then FIN", 10, half, Some("the request line is incomplete"), AT_ONCE);
+    assert_manners("half a line, then FIN", half, Some("the request line is incomplete"), Waits::No);
 }
 
 #[test]
 fn a_client_that_goes_away_leaves_no_check_and_no_aborted_connection_behind() {
     let _shared = share_the_machine();
     let server = Server::start();
-    let host = Host::start_unshared(&local(&server));
+    let host = Host::start_unshared(&format!("{} {PATIENT}", local(&server)));
     let before = aborted(&server);
     for service in [STATUS, REPLICATION, GALERA] {
         converse(200, 10, |number| {
@@ -521,23 +530,17 @@ fn a_client_that_goes_away_leaves_no_check_and_no_aborted_connection_behind() {
 // ---------------------------------------------------------------------------------------------------------------------
 // The budget
 
-/// The load of the machine, to tell a late answer from a machine that others use at the same time.
-fn load() -> String {
-    fs::read_to_string("/proc/loadavg").unwrap().trim_end().to_owned()
-}
-
-/// A hundred checks over each way, ten at a time in all: each is answered when its budget ends, not before and hardly later.
-///
-/// A machine that others share can hold up any process for longer, so there are three tries: a program that is late is late
-/// in all of them.
+/// A hundred checks over each way, ten at a time in all: each is answered when its budget ends, not before and hardly later
+/// than a plain `sleep` of the same time.
 #[track_caller]
 fn assert_in_time(step: &str, hosts: &[(&str, &Host)]) {
     let services = [STATUS, REPLICATION, GALERA];
-    let mut slowest = Vec::new();
-    for _ in 0..3 {
-        let replies = converse(100 * hosts.len(), 10, |number| {
-            let (way, host) = hosts[number % hosts.len()];
-            (way, http::get(host.address(services[number / hosts.len() % services.len()])))
+    machine::in_time(step, || {
+        let (replies, machine) = machine::beside_sleeps(BUDGET, 10, || {
+            converse(100 * hosts.len(), 10, |number| {
+                let (way, host) = hosts[number % hosts.len()];
+                (way, http::get(host.address(services[number / hosts.len() % services.len()])))
+            })
         });
         for (way, reply) in &replies {
             assert_reply(reply, "down", &format!("no verdict within 900ms (while {step})"));
@@ -547,13 +550,10 @@ fn assert_in_time(step: &str, hosts: &[(&str, &Host)]) {
             assert_eq!(replies.iter().filter(|(over, _)| over == way).count(), 100);
         }
         let last = replies.iter().map(|(_, reply)| reply.elapsed).max().unwrap();
-        eprintln!("{step}: {} answers, the slowest after {last:?}, load {}", replies.len(), load());
-        if last <= BUDGET + LATE {
-            return;
-        }
-        slowest.push(last);
-    }
-    panic!("late in every try: {slowest:?}, load {}", load());
+        let told = format!("the slowest of {} answers after {last:?}, a sleep {machine:?} late", replies.len());
+        eprintln!("{step}: {told}, {}", machine::load());
+        if last <= BUDGET + LATE + machine { Ok(()) } else { Err(told) }
+    });
 }
 
 #[test]
@@ -576,9 +576,11 @@ fn checks_that_share_are_answered_in_time_and_a_server_that_hangs_gets_one_of_th
     let host = Host::start(&local(&server));
     let before = server.counter("Connections");
     server.freeze();
-    let mut slowest = Duration::ZERO;
+    let mut late = Duration::ZERO;
     for _ in 0..ROUNDS {
-        for reply in converse(10, 10, |_| http::get(host.address(STATUS))) {
+        let (replies, machine) =
+            machine::beside_sleeps(BUDGET, 10, || converse(10, 10, |_| http::get(host.address(STATUS))));
+        for reply in replies {
             // One asked. The others hear of its failure, or it is too late for that, too.
             let step = ["logging in", "waiting for a shared answer", "answering"]
                 .into_iter()
@@ -588,13 +590,13 @@ fn checks_that_share_are_answered_in_time_and_a_server_that_hangs_gets_one_of_th
                 "down",
                 &format!("no verdict within 900ms (while {})", step.unwrap_or("nothing known")),
             );
-            slowest = slowest.max(reply.elapsed);
+            late = late.max(reply.elapsed.saturating_sub(BUDGET + machine));
         }
         wait::dawdle(SHARE);
     }
-    eprintln!("sharing: {} answers, the slowest after {slowest:?}", 10 * ROUNDS);
+    eprintln!("sharing: {} answers, the slowest {late:?} later than a sleep", 10 * ROUNDS);
     // One late answer of sixty may be the machine's; the hundreds of the tests above are held to less.
-    assert!(slowest <= BUDGET + 4 * LATE, "{slowest:?}, load {}", load());
+    assert!(late <= 4 * LATE, "{late:?} later than a sleep, {}", machine::load());
     server.thaw();
     assert_reply(&http::get(host.address(STATUS)), "up", STATUS_UP);
     // One for each round, the last check, and the session that counts.
@@ -666,11 +668,11 @@ fn an_answer_on_its_way_out_when_the_budget_ends_arrives_all_the_same() {
     let _shared = share_the_machine();
     let traces = Scratch::new("trace");
     // The verdict is there at once; the system holds its write until the budget is long over, and then has it made again.
-    let host = Host::start_changed(&format!("{} --timeout=200ms", local(replica())), |services, name| {
+    let host = Host::start_changed(&format!("{} --timeout=2s", local(replica())), |services, name| {
         let check = services.value(name, "server").unwrap();
         let arguments = services.value(name, "server_args").unwrap();
         let hold =
-            format!("-f -qq -e inject=write:error=EINTR:delay_enter=400000:when=1 -o {}", traces.join(name).display());
+            format!("-f -qq -e inject=write:error=EINTR:delay_enter=4000000:when=1 -o {}", traces.join(name).display());
         services.set(name, "server", program("strace").display()).set(
             name,
             "server_args",
@@ -679,7 +681,7 @@ fn an_answer_on_its_way_out_when_the_budget_ends_arrives_all_the_same() {
     });
     let reply = http::get(host.address(STATUS));
     assert_reply(&reply, "up", STATUS_UP);
-    assert!(reply.elapsed > Duration::from_millis(400), "the write was not held: {reply:?}");
+    assert!(reply.elapsed > Duration::from_secs(4), "the write was not held: {reply:?}");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -702,8 +704,8 @@ fn a_check_is_one_connect_one_query_and_one_quit() {
     let scratch = Scratch::new("cnf");
     let option_file = with_password(&scratch, "my.cnf", server.ip(), PASSWORD);
     for (host, account) in [
-        (Host::start_unshared(&local(&server)), account()),
-        (Host::start_unshared(&option_file), "mysqlchk_tcp@127.0.0.1".to_owned()),
+        (Host::start_unshared(&format!("{} {PATIENT}", local(&server))), account()),
+        (Host::start_unshared(&format!("{option_file} {PATIENT}")), "mysqlchk_tcp@127.0.0.1".to_owned()),
     ] {
         for (service, query) in [
             (STATUS, "Query SELECT @@global.read_only"),
@@ -726,7 +728,7 @@ fn a_check_is_one_connect_one_query_and_one_quit() {
 fn the_checks_of_half_a_second_share_one_connection() {
     let _shared = share_the_machine();
     let server = Server::start();
-    let host = Host::start(&local(&server));
+    let host = Host::start(&format!("{} {PATIENT}", local(&server)));
     for (service, verdict, reason) in [
         (STATUS, "up", STATUS_UP),
         (REPLICATION, "down", "no replication is configured"),
@@ -747,7 +749,7 @@ fn the_checks_of_half_a_second_share_one_connection() {
 fn a_thousand_checks_abort_nothing() {
     let _shared = share_the_machine();
     let server = Server::start();
-    let host = Host::start_unshared(&local(&server));
+    let host = Host::start_unshared(&format!("{} {PATIENT}", local(&server)));
     let (log, before) = (server.watch_queries(), aborted(&server));
     let begin = Instant::now();
     let replies = converse(1000, 4, |number| {
@@ -773,7 +775,7 @@ fn a_thousand_checks_abort_nothing() {
 #[track_caller]
 fn assert_reasons(cases: &[(&str, String, String)]) {
     let scratch = Scratch::new("wrong");
-    let usual = format!("--share-dir={} {}", state(&scratch).display(), local(replica()));
+    let usual = format!("--share-dir={} {} {PATIENT}", state(&scratch).display(), local(replica()));
     let mut files = Vec::new();
     for (number, (service, arguments, _)) in cases.iter().enumerate() {
         let file = if *service == GALERA { "galera-chk" } else { "mysqlchk" };
@@ -787,9 +789,11 @@ fn assert_reasons(cases: &[(&str, String, String)]) {
     }
     let _xinetd = Xinetd::start(&files);
     for ((service, arguments, reason), file) in cases.iter().zip(&files) {
-        let reply = http::get(file.address(service));
-        assert_eq!((reply.text(), reply.reset), (response("down", reason), false), "{service} {arguments}");
-        assert!(reply.elapsed < BUDGET / 2, "{service} {arguments}: {:?}", reply.elapsed);
+        machine::in_time(&format!("{service} {arguments}"), || {
+            let reply = http::get(file.address(service));
+            assert_eq!((reply.text(), reply.reset), (response("down", reason), false), "{service} {arguments}");
+            if reply.elapsed < BUDGET / 2 { Ok(()) } else { Err(format!("{:?}", reply.elapsed)) }
+        });
     }
 }
 
@@ -1063,7 +1067,8 @@ fn an_address_that_may_not_ask_gets_the_banner() {
 #[test]
 fn sixty_checks_in_a_second_do_not_switch_the_service_off() {
     let _shared = share_the_machine();
-    // Without a thread: what is counted is connections, and a refused one is what is looked for.
+    const CHECKS: usize = 240;
+    // Without a panic: what is counted is connections, and a refused one is what is looked for.
     let ask = |address: SocketAddr| {
         let mut client = TcpStream::connect(address).ok()?;
         client.write_all(REQUEST).ok()?;
@@ -1073,17 +1078,24 @@ fn sixty_checks_in_a_second_do_not_switch_the_service_off() {
     };
     let crowd = |host: &Host| {
         let begin = Instant::now();
-        let answers = converse(120, 3, |_| ask(host.address(STATUS)));
+        let answers = converse(CHECKS, 20, |_| ask(host.address(STATUS)));
         (answers.iter().filter(|answer| answer.is_some()).count(), begin.elapsed())
     };
-    let host = Host::start(&local(replica()));
-    let (answered, time) = crowd(&host);
-    assert!(time < Duration::from_secs(2), "120 checks took {time:?}, so it was less than 60 a second");
-    assert_eq!(answered, 120, "{}", host.xinetd.log());
+    let host = Host::start(&format!("{} {PATIENT}", local(replica())));
+    // However often it takes on a busy machine to come to sixty in a second: none is refused.
+    machine::in_time("sixty checks in a second", || {
+        let (answered, time) = crowd(&host);
+        assert_eq!(answered, CHECKS, "{}", host.xinetd.log());
+        let rate = CHECKS as f64 / time.as_secs_f64();
+        if rate >= 60.0 { Ok(()) } else { Err(format!("{rate:.0} in a second")) }
+    });
     assert!(!host.xinetd.log().contains("Deactivating"), "{}", host.xinetd.log());
     // What xinetd does on its own.
     let host = Host::start_changed(&local(replica()), |services, name| services.set(name, "cps", "50 10"));
-    assert!(crowd(&host).0 < 60);
+    machine::in_time("more than fifty in a second", || match crowd(&host) {
+        (answered, time) if answered == CHECKS => Err(format!("{CHECKS} in {time:?}")),
+        _ => Ok(()),
+    });
     assert!(host.xinetd.log().contains("Deactivating"), "{}", host.xinetd.log());
 }
 
@@ -1098,7 +1110,7 @@ fn the_password_is_in_no_place_where_it_could_be_read() {
     let right = with_password(&scratch, "right.cnf", server.ip(), PASSWORD);
     let wrong = with_password(&scratch, "wrong.cnf", server.ip(), "hunter2");
     for (option_file, password) in [(&right, PASSWORD), (&wrong, "hunter2")] {
-        let host = Host::start(option_file);
+        let host = Host::start(&format!("{option_file} {PATIENT}"));
         for (service, up) in [(STATUS, STATUS_UP), (REPLICATION, "no replication is configured"), (GALERA, GALERA_DOWN)]
         {
             let reply = http::get(host.address(service));

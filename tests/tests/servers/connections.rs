@@ -3,11 +3,10 @@
 use std::net::{SocketAddrV4, TcpListener};
 use std::time::Duration;
 
-use lab::address;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, PORT, Server};
 use lab::software::Software;
-use lab::wait;
+use lab::{address, machine, wait};
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 
@@ -48,7 +47,7 @@ fn keyhole(port: SocketAddrV4) -> Conn {
 fn settle(session: &mut Conn) {
     let checks = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
                   WHERE USER IN ('mysqlchk_tcp', 'guard', 'unauthenticated user')";
-    wait::until("the checks are gone", Duration::from_secs(5), || {
+    wait::until("the checks are gone", Duration::from_secs(60), || {
         session.query_first::<u32, _>(checks).unwrap() == Some(0)
     });
 }
@@ -78,7 +77,7 @@ fn full(table: &mut Table, server: &Server, options: &str, extra: SocketAddrV4) 
     );
 
     settle(&mut inside);
-    let _reserve = wait::until_ok("the reserve is free", Duration::from_secs(5), || server.try_session());
+    let _reserve = wait::until_ok("the reserve is free", Duration::from_secs(60), || server.try_session());
     let taken = "all connections taken";
     let before = counts(&mut inside);
     table.row(taken, options, FULL);
@@ -100,13 +99,16 @@ fn full(table: &mut Table, server: &Server, options: &str, extra: SocketAddrV4) 
 
     let silent = TcpListener::bind(SocketAddrV4::new(*extra.ip(), 0)).unwrap();
     table.name("SILENT", silent.local_addr().unwrap().port());
-    let outcome = table.row(
-        "all connections taken, extra port silent",
-        &format!("{options} --extra-port=SILENT --timeout=900ms"),
-        "down: no verdict within 900ms (while logging in)",
-    );
+    let budget = Duration::from_millis(900);
+    let (outcome, machine) = machine::beside_sleeps(budget, 1, || {
+        table.row(
+            "all connections taken, extra port silent",
+            &format!("{options} --extra-port=SILENT --timeout=900ms"),
+            "down: no verdict within 900ms (while logging in)",
+        )
+    });
     // Both tries have one deadline.
-    assert!(outcome.elapsed < Duration::from_millis(1700), "{outcome:?}");
+    assert!(outcome.elapsed < budget + budget / 2 + machine, "{outcome:?}, a sleep {machine:?} late");
     held
 }
 
