@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::address;
 use crate::daemon::{Daemon, program};
+use crate::http::Reply;
 use crate::scratch::Scratch;
 
 /// Debian's `xinetd.conf`, with the log turned on.
@@ -105,6 +106,23 @@ impl Services {
         }
         Self(text)
     }
+}
+
+/// What a client may see that xinetd turns away: the whole banner, or nothing at all. xinetd closes with the request
+/// unread, so a reset follows its banner and may discard it on the way; a load balancer takes either for down. A client
+/// that sent nothing always gets the banner, and a clean end.
+///
+/// Whether it was the banner.
+///
+/// # Errors
+/// What it was instead: part of the banner, or another answer.
+pub fn refusal(banner: &str, request: &[u8], reply: &Reply) -> Result<bool, String> {
+    let whole = reply.bytes == banner.as_bytes();
+    // Only a request that nobody read makes a reset.
+    if whole && !reply.reset || (whole || reply.bytes.is_empty()) && !request.is_empty() {
+        return Ok(whole);
+    }
+    Err(format!("after {:?}: {reply:?}", String::from_utf8_lossy(request)))
 }
 
 fn name_of_service(line: &str) -> Option<&str> {

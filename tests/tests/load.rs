@@ -20,7 +20,7 @@ use lab::check::binary;
 use lab::http::{self, REQUEST, Reply};
 use lab::scratch::Scratch;
 use lab::server::Server;
-use lab::xinetd::{Services, Xinetd};
+use lab::xinetd::{Services, Xinetd, refusal};
 use lab::{address, machine, shipped, user, wait};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
@@ -42,7 +42,7 @@ const BOUND: Duration = Duration::from_secs(60);
 
 /// The two services of `xinetd.d/mysqlchk` in front of a replica.
 struct Host {
-    _xinetd: Xinetd,
+    xinetd: Xinetd,
     services: Services,
     replica: Server,
     _source: Server,
@@ -63,7 +63,7 @@ impl Host {
         });
         assert_eq!(services.names(), SERVICES);
         Self {
-            _xinetd: Xinetd::start(std::slice::from_ref(&services)),
+            xinetd: Xinetd::start(std::slice::from_ref(&services)),
             services,
             replica,
             _source: source,
@@ -88,6 +88,11 @@ impl Host {
     #[track_caller]
     fn until_no_check_runs(&self) {
         wait::until_equal("the checks that run", BOUND, 0, checks_running);
+    }
+
+    /// How many clients xinetd turned away so far.
+    fn refusals(&self) -> usize {
+        self.xinetd.log().matches("FAIL: ").count()
     }
 
     /// How many connections the server got meanwhile.
@@ -325,6 +330,7 @@ fn a_storm_of_connections_is_answered_or_refused_and_the_service_stays() {
         if is_frozen {
             host.replica.freeze();
         }
+        let before = host.refusals();
         let start = Barrier::new(STORM);
         let addresses = host.addresses();
         let visits: Vec<Visit> = thread::scope(|scope| {
@@ -340,15 +346,19 @@ fn a_storm_of_connections_is_answered_or_refused_and_the_service_stays() {
         }
         let status = if is_frozen { 503 } else { 200 };
         let (refused, answered): (Vec<_>, Vec<_>) =
-            visits.iter().partition(|visit| visit.reply.text().replace("\r\n", "\n") == banner.replace("\r\n", "\n"));
+            visits.iter().partition(|visit| refusal(&banner, REQUEST, &visit.reply).is_ok());
+        // Who saw nothing was turned away, too, and no check lost its answer: xinetd has as many in its log.
+        wait::until_equal("refusals in the log of xinetd", BOUND, refused.len(), || host.refusals() - before);
         for visit in &answered {
             let reply = &visit.reply;
-            assert_eq!((reply.status(), reply.reset), (status, false), "{visit:?}");
+            // Two hundred processes at once on a busy machine may not get far within the budget; then they say so.
+            let late = reply.status() == 503 && reply.reason_phrase().starts_with("no verdict within 900ms (while ");
+            assert!((reply.status() == status || late) && !reply.reset, "{visit:?}");
             assert_eq!(reply.header("content-length"), Some(reply.body().len().to_string()), "{visit:?}");
         }
         let count = format!("{} answered, {} refused", answered.len(), refused.len());
         report(if is_frozen { "storm, frozen" } else { "storm" }, &visits, &count);
-        assert!(!answered.is_empty());
+        assert!(answered.iter().any(|visit| visit.reply.status() == status), "{:?}", answered.first());
         host.until_no_check_runs();
         wait::dawdle(LIMIT);
         host.assert_up();

@@ -22,7 +22,7 @@ use lab::daemon::program;
 use lab::http::{self, Client, REQUEST, Reply};
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, PORT, Server};
-use lab::xinetd::{Services, Xinetd};
+use lab::xinetd::{Services, Xinetd, refusal};
 use lab::{address, machine, shipped, user, wait};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -215,14 +215,27 @@ fn connect_from(source: Ipv4Addr, address: SocketAddr, bytes: &[u8]) -> TcpStrea
     client
 }
 
-/// Reads to the end. xinetd closes without reading the request, so the end may be a reset here, after all the bytes.
-fn read_banner(mut client: impl Read) -> String {
-    let mut text = String::new();
-    match client.read_to_string(&mut text) {
-        Ok(_) => {}
-        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "after {text:?}"),
+/// Reads to the end.
+fn read_all(mut client: impl Read) -> Reply {
+    let (mut bytes, begin) = (Vec::new(), Instant::now());
+    let reset = match client.read_to_end(&mut bytes) {
+        Ok(_) => false,
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
+        Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&bytes)),
+    };
+    Reply { bytes, reset, elapsed: begin.elapsed() }
+}
+
+/// Asserts that a client of this address is turned away, a number of times: never with something else than the banner, and
+/// with that most times.
+#[track_caller]
+fn assert_refused(source: Ipv4Addr, address: SocketAddr, times: usize) {
+    let banner = fs::read_to_string(shipped::file("xinetd.d/busy.http")).unwrap();
+    for request in [REQUEST, b""] {
+        let one = |_| refusal(&banner, request, &read_all(connect_from(source, address, request))).unwrap();
+        let whole = (0..times).map(one).filter(|whole| *whole).count();
+        assert!(2 * whole > times, "{whole} banners of {times}, from {source}");
     }
-    text
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1006,14 +1019,21 @@ fn whatever_a_server_sends_the_client_gets_a_whole_503() {
 #[test]
 fn a_client_above_a_limit_gets_the_banner_and_the_service_stays() {
     let _shared = share_the_machine();
-    let banner = fs::read_to_string(shipped::file("xinetd.d/busy.http")).unwrap();
     let server = Server::start_with(&["back_log=400"]);
     // Four sources are needed to come to 200; and time, to get there before the first ones have their answer.
-    let host = Host::start_changed(&format!("{} --timeout=30s", local(&server)), |services, name| {
+    let host = Host::start_changed(&format!("{} --timeout=5m", local(&server)), |services, name| {
         services.set(name, "only_from", "127.0.0.0/8")
     });
     let address = host.address(STATUS);
     let source = |number| Ipv4Addr::new(127, 0, 0, number);
+    let refused = |limit: &str, number| {
+        // The log has it a moment later than the client has its banner.
+        let line = format!("FAIL: {STATUS} {limit} from={}", source(number));
+        wait::until_ok(&line, BOUND, || {
+            let log = host.xinetd.log();
+            if log.contains(&line) { Ok(()) } else { Err(log) }
+        });
+    };
     let mut held = Vec::new();
     server.freeze();
     for number in 1..=4 {
@@ -1023,45 +1043,52 @@ fn a_client_above_a_limit_gets_the_banner_and_the_service_stays() {
         if number == 4 {
             break;
         }
-        assert_eq!(read_banner(connect_from(source(number), address, REQUEST)), banner);
-        assert_eq!(read_banner(connect_from(source(number), address, b"")), banner);
-        let refused = format!("FAIL: {STATUS} per_source_limit from={}", source(number));
-        assert!(host.xinetd.log().contains(&refused), "no {refused} in {}", host.xinetd.log());
+        assert_refused(source(number), address, 5);
+        refused("per_source_limit", number);
     }
-    assert_eq!(read_banner(connect_from(source(5), address, REQUEST)), banner);
-    assert_eq!(read_banner(connect_from(source(5), address, b"")), banner);
-    assert!(
-        host.xinetd.log().contains(&format!("FAIL: {STATUS} service_limit from={}", source(5))),
-        "{}",
-        host.xinetd.log()
-    );
+    assert_refused(source(5), address, 5);
+    refused("service_limit", 5);
     assert_eq!(host.checks().len(), 200);
 
     server.thaw();
     for client in held {
-        assert_eq!(read_banner(client), response("up", STATUS_UP));
+        assert_reply(&read_all(client), "up", STATUS_UP);
     }
     host.until_no_check_runs();
-    assert_eq!(read_banner(connect_from(source(1), address, REQUEST)), response("up", STATUS_UP));
+    assert_reply(&read_all(connect_from(source(1), address, REQUEST)), "up", STATUS_UP);
 }
 
 #[test]
-fn an_address_that_may_not_ask_gets_the_banner() {
+fn an_address_that_may_not_ask_gets_the_banner_or_nothing() {
     let _shared = share_the_machine();
-    let banner = fs::read_to_string(shipped::file("xinetd.d/busy.http")).unwrap();
-    let host = Host::start(&local(replica()));
+    let host = Host::start(&format!("{} {PATIENT}", local(replica())));
     let stranger = Ipv4Addr::new(127, 0, 0, 2);
     for service in [STATUS, REPLICATION, GALERA] {
-        for _ in 0..20 {
-            assert_eq!(read_banner(connect_from(stranger, host.address(service), REQUEST)), banner);
-            assert_eq!(read_banner(connect_from(stranger, host.address(service), b"")), banner);
-        }
-        assert_eq!(
-            read_banner(connect_from(Ipv4Addr::LOCALHOST, host.address(service), REQUEST)).get(..9),
-            Some("HTTP/1.1 ")
-        );
+        assert_refused(stranger, host.address(service), 20);
+        let reply = read_all(connect_from(Ipv4Addr::LOCALHOST, host.address(service), REQUEST));
+        assert!(reply.status() != 0 && !reply.reset, "{reply:?}");
     }
-    assert_eq!(host.xinetd.log().matches(&format!("FAIL: {STATUS} address from={stranger}")).count(), 40);
+    let line = format!("FAIL: {STATUS} address from={stranger}");
+    wait::until_equal(&line, BOUND, 40, || host.xinetd.log().matches(&line).count());
+}
+
+#[test]
+fn what_a_client_may_see_that_is_turned_away() {
+    let banner = response("down", "this address may not ask");
+    let seen = |request, text: &str, reset| {
+        refusal(&banner, request, &Reply { bytes: text.into(), reset, elapsed: Duration::ZERO }).ok()
+    };
+    for request in [REQUEST, b""] {
+        assert_eq!(seen(request, &banner, false), Some(true));
+        // Part of it is no answer, and no other answer is one.
+        for wrong in [&banner[..banner.len() - 1], "HTTP/1.1", &response("up", STATUS_UP), "x"] {
+            assert_eq!([seen(request, wrong, false), seen(request, wrong, true)], [None; 2], "{wrong:?}");
+        }
+    }
+    assert_eq!([seen(REQUEST, &banner, true), seen(b"", &banner, true)], [Some(true), None]);
+    for reset in [false, true] {
+        assert_eq!([seen(REQUEST, "", reset), seen(b"", "", reset)], [Some(false), None]);
+    }
 }
 
 #[test]
