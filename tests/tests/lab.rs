@@ -2,9 +2,12 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lab::check::Check;
+use lab::daemon::Daemon;
 use lab::haproxy::{Haproxy, check_config};
 use lab::http::{self, Client, REQUEST};
 use lab::replica::Fault;
@@ -12,7 +15,7 @@ use lab::scratch::Scratch;
 use lab::server::Server;
 use lab::user;
 use lab::xinetd::{Services, Xinetd};
-use lab::{address, wait};
+use lab::{address, machine, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -77,6 +80,53 @@ fn two_channels_are_told_apart() {
     one.heal();
 }
 
+#[test]
+fn a_program_that_is_late_is_late_beside_a_sleep() {
+    let time = Duration::from_millis(200);
+    let late = |seconds: &str| {
+        let program = Check::program(&lab::daemon::program("sleep")).arg(seconds);
+        let (outcome, machine) = machine::beside_sleeps(time, 1, || program.run());
+        outcome.elapsed.saturating_sub(time + machine)
+    };
+    assert!(late("2.2") > Duration::from_secs(1));
+    machine::in_time("a sleep", || match late("0.2") {
+        late if late < Duration::from_secs(1) => Ok(()),
+        late => Err(format!("{late:?}")),
+    });
+    let mut tries = 0;
+    let always = || {
+        tries += 1;
+        Err("late".to_owned())
+    };
+    assert!(catch_unwind(AssertUnwindSafe(|| machine::in_time("late on purpose", always))).is_err());
+    assert_eq!(tries, 3);
+}
+
+#[test]
+#[ignore = "fails on purpose, for the next test"]
+fn a_test_that_fails() {
+    let scratch = Scratch::new("fails");
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "echo its last words; exec sleep 1000"]);
+    let daemon = Daemon::start(&mut command, &scratch.join("log"));
+    wait::until("its last words", BOUND, || !daemon.log().is_empty());
+    daemon.freeze();
+    wait::until("it is frozen", BOUND, || daemon.is_frozen());
+    wait::until_equal("a thing", Duration::ZERO, "right", || "wrong");
+}
+
+#[test]
+fn a_test_that_fails_shows_the_state_last_seen_and_the_logs_of_its_daemons() {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.args(["--exact", "a_test_that_fails", "--ignored"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    for part in
+        [r#"a thing: not within 0ns (last: "\"wrong\", not \"right\""#, "frozen\n--- the end of ", "its last words"]
+    {
+        assert!(!output.status.success() && told.contains(part), "{part} in {told}");
+    }
+}
+
 const SERVICES: &str = "\
 # a service like the shipped ones
 service echo-head
@@ -134,8 +184,8 @@ fn xinetd_runs_a_service_and_haproxy_sees_it() {
     let begin = Instant::now();
     let haproxy = Haproxy::start(&configuration, &[("IP", &ip)]);
     eprintln!("haproxy {:?}", begin.elapsed());
-    let up = haproxy.until("db", "good", "UP", BOUND);
     wait::until("a check was made", BOUND, || !haproxy.server("db", "good").check_code.is_empty());
+    let up = haproxy.until("db", "good", "UP", BOUND);
     let down = haproxy.until("db", "bad", "DOWN", BOUND);
     assert_eq!((&*up.proxy, &*up.server), ("db", "good"));
     assert_eq!((&*down.check_status, &*down.check_code, &*down.last_chk), ("L7STS", "503", "by xinetd"));
@@ -154,6 +204,7 @@ frontend write
     default_backend db
 backend db
     option httpchk
+    timeout check 30s
     server good \"$IP\":3306 check port 9200 inter 50ms fall 1 rise 1
     server bad \"$IP\":3306 check port 9201 inter 50ms fall 1 rise 1
 ";

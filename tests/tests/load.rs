@@ -310,8 +310,8 @@ fn while_the_server_hangs_every_client_is_told_in_time_and_one_connection_hangs_
     );
     let bound = flights(time) * SERVICES.len() as u64;
     assert!(connections <= bound, "{connections} connections in {time:?}, not {bound}");
-    // Each client's checks live no longer than the budget.
-    let bound = CLIENTS as usize * (BUDGET + LATE + machine).as_millis().div_ceil(EVERY.as_millis()) as usize;
+    // Each client's checks live no longer than the budget, and are gone soon after: they do not pile up while it hangs.
+    let bound = CLIENTS as usize * (BUDGET * 2 + machine).as_millis().div_ceil(EVERY.as_millis()) as usize;
     assert!(most <= bound, "{most} processes, not {bound}");
     host.until_no_check_runs();
 }
