@@ -160,7 +160,7 @@ fn reads_fall_back_to_the_source_and_writes_go_nowhere_else() {
     }
     assert_eq!(front.who_answers(READ), sorted(&[&source]));
     // A session on a replica that is out is cut, so that its pool looks for a better one.
-    assert!(reader.query_drop("SELECT 1").is_err());
+    wait::until("the session is cut", BOUND, || reader.query_drop("SELECT 1").is_err());
 
     source.kill9();
     front.until_down(
@@ -200,6 +200,6 @@ fn a_galera_cluster_has_one_writer_at_a_time_and_reads_everywhere() {
     // The writer goes: its sessions are cut, and the first node in the order is the next.
     cluster.desync(1);
     front.until_down("write", "node2", "local state is 2 (Donor/Desynced) by wsrep_desync, not 4 (Synced)");
-    assert!(writer.query_drop("SELECT 1").is_err());
+    wait::until("the session is cut", BOUND, || writer.query_drop("SELECT 1").is_err());
     assert_eq!(front.who_answers(WRITE), sorted(&[nodes[0]]));
 }

@@ -148,8 +148,8 @@ fn a_frozen_server_is_down_within_the_budget() {
     server.freeze();
     assert_answer("frozen, socket", &Check::new(PROGRAM).args(local(&server)).run(), hung);
     assert_answer("frozen, TCP", &Check::new(PROGRAM).args(tcp).run(), hung);
-    let outcome = ask(&server, &["--timeout=200ms"]);
-    assert_answer("another budget", &outcome, "down: no verdict within 200ms (while logging in)");
+    let outcome = ask(&server, &["--timeout=1500ms"]);
+    assert_answer("another budget", &outcome, "down: no verdict within 1500ms (while logging in)");
     server.thaw();
     assert_answer("thawed", &ask(&server, &[]), WRITABLE);
 }
