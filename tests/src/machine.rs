@@ -23,13 +23,18 @@ pub fn load() -> String {
 /// Runs `act`, and beside it `sleep` again and again, `at_once` of them at a time; returns what `act` gave, and how much
 /// longer than `time` the longest sleep took from before its start to after its end.
 pub fn beside_sleeps<T>(time: Duration, at_once: usize, act: impl FnOnce() -> T) -> (T, Duration) {
+    beside(time, at_once, || sleep(time), act)
+}
+
+/// The same with another `control` that is due after `time`, for a program that is not started directly.
+pub fn beside<T>(time: Duration, at_once: usize, control: impl Fn() + Sync, act: impl FnOnce() -> T) -> (T, Duration) {
     let over = AtomicBool::new(false);
     let control = || {
         let mut longest = Duration::ZERO;
         // One at least, however short `act` is.
         loop {
             let begin = Instant::now();
-            sleep(time);
+            control();
             longest = longest.max(begin.elapsed());
             if over.load(Ordering::Relaxed) {
                 return longest;

@@ -3,14 +3,14 @@
 //! A file is taken as it is; a test changes single attributes (`bind`, `port`, `user`, `server`) and every other
 //! line stays as shipped.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::address;
 use crate::daemon::{Daemon, program};
 use crate::http::Reply;
 use crate::scratch::Scratch;
+use crate::{address, user};
 
 /// Debian's `xinetd.conf`, with the log turned on.
 const DEFAULTS: &str = "\
@@ -39,6 +39,20 @@ impl Services {
     pub fn read(path: impl AsRef<std::path::Path>) -> Self {
         let path = path.as_ref();
         Self(std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    }
+
+    /// The service `control`: `sleep` for `time`, on port 9299 of `ip`. What it takes longer is the machine's doing, and
+    /// that of xinetd, which starts one program after the other.
+    #[must_use]
+    pub fn control(ip: Ipv4Addr, time: Duration) -> Self {
+        Self::new(format!(
+            "service control\n{{\n\tdisable = no\n\ttype = UNLISTED\n\tbind = {ip}\n\tport = 9299\n\tprotocol = tcp\n\
+             \tsocket_type = stream\n\twait = no\n\tuser = {}\n\tserver = {}\n\tserver_args = {}\n\
+             \tcps = 1000 1\n\tlog_on_success =\n}}\n",
+            user::unprivileged().name,
+            program("sleep").display(),
+            time.as_secs_f64(),
+        ))
     }
 
     /// Gives `attribute` of `service` this value; the line is added when the file has none.

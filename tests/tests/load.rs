@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::check::binary;
-use lab::http::{self, REQUEST, Reply};
+use lab::http::{self, Client, REQUEST, Reply};
 use lab::scratch::Scratch;
 use lab::server::Server;
 use lab::xinetd::{Services, Xinetd, refusal};
@@ -44,6 +44,7 @@ const BOUND: Duration = Duration::from_secs(60);
 struct Host {
     xinetd: Xinetd,
     services: Services,
+    control: Services,
     replica: Server,
     _source: Server,
     _scratch: Scratch,
@@ -62,8 +63,10 @@ impl Host {
             services.append(name, "server_args", &argument)
         });
         assert_eq!(services.names(), SERVICES);
+        let control = Services::control(address::fresh(), BUDGET);
         Self {
-            xinetd: Xinetd::start(std::slice::from_ref(&services)),
+            xinetd: Xinetd::start(&[services.clone(), control.clone()]),
+            control,
             services,
             replica,
             _source: source,
@@ -264,7 +267,8 @@ fn while_the_server_hangs_every_client_is_told_in_time_and_one_connection_hangs_
     let mut time = Duration::ZERO;
     connections += host.connections_during(|| {
         let begin = Instant::now();
-        result = Some(machine::beside_sleeps(BUDGET, SERVICES.len() * 4, || {
+        let control = || drop(Client::connect(host.control.address("control")).reply());
+        result = Some(machine::beside(BUDGET, 4, control, || {
             keep_asking(&host, || {
                 wait::dawdle(LIMIT);
                 let froze = Instant::now();
@@ -305,7 +309,7 @@ fn while_the_server_hangs_every_client_is_told_in_time_and_one_connection_hangs_
     let load = machine::load();
     assert!(
         p99 <= BUDGET + LATE + machine,
-        "p99 {p99:?}, slowest {:?}, a sleep {machine:?} late, {load}",
+        "p99 {p99:?}, slowest {:?}, the control {machine:?} late, {load}",
         times.last()
     );
     let bound = flights(time) * SERVICES.len() as u64;
