@@ -107,10 +107,10 @@ impl Check {
         Self { command, stdin: REQUEST.to_vec(), open: false }
     }
 
-    /// The binary `name` with another `/etc/hosts`, in a mount namespace: root's own, or that of a user namespace.
-    /// A machine that allows neither says so on stderr.
+    /// The binary `name` with `from` in the place of `to` (`/etc/hosts`), in a mount namespace: root's own, or that of a
+    /// user namespace. A machine that allows neither says so on stderr.
     #[must_use]
-    pub fn with_hosts(name: &str, hosts: &Path) -> Self {
+    pub fn with_mounted(name: &str, from: &Path, to: &str) -> Self {
         let mut command = Command::new("unshare");
         let user = user::unprivileged();
         let drop = if user::is_root() {
@@ -119,8 +119,8 @@ impl Check {
             command.arg("--map-root-user");
             "exec".to_owned()
         };
-        let script = format!("mount --bind \"$1\" /etc/hosts && shift && {drop} \"$@\"");
-        command.args(["--mount", "sh", "-c", &script, "check"]).arg(hosts).arg(binary(name));
+        let script = format!("mount --bind \"$1\" {to} && shift && {drop} \"$@\"");
+        command.args(["--mount", "sh", "-c", &script, "check"]).arg(from).arg(binary(name));
         // As root: it is the script that gives the privileges up.
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
         Self { command, stdin: REQUEST.to_vec(), open: false }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
+use std::process::Command;
 use std::time::Duration;
 
 use lab::check::{Check, Outcome, local};
@@ -194,6 +195,52 @@ fn option_files_work_as_in_every_mysql_program() {
     let outcome = check(&[file, "--print-defaults".into()]);
     assert!(outcome.stdout.contains("--user=mysqlchk_tcp\n--socket=/nowhere\n"), "{outcome:?}");
     assert!(outcome.stdout.ends_with("--password=*****\n") && !outcome.stdout.contains(PASSWORD), "{outcome:?}");
+}
+
+#[test]
+fn a_default_file_that_cannot_be_seen_is_not_taken_for_none() {
+    let server = Server::start();
+    let scratch = Scratch::new("default");
+    // The one rule that this server breaks: without the file it is up.
+    let rules = scratch.file("rules.cnf", "[mysqlchk-status]\nrequire-read-only\n");
+    let elsewhere = scratch.dir("elsewhere");
+    std::fs::copy(&rules, elsewhere.join("my.cnf")).unwrap();
+    // The check sees an /etc of its own, which this script has filled.
+    let with_etc = |name: &str, script: &str| {
+        let etc = scratch.dir(name);
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", script]).current_dir(&etc).env("rules", &rules).env("elsewhere", &elsewhere);
+        assert!(shell.status().unwrap().success(), "{script}");
+        Check::with_mounted("mysqlchk-status", &etc, "/etc").args(local(&server)).run()
+    };
+    for (name, script) in [("empty", ""), ("none", "mkdir mysqlchk"), ("link", "mkdir a; ln -s a mysqlchk")] {
+        let outcome = with_etc(name, script);
+        assert_eq!((outcome.reply().status(), outcome.code), (200, Some(0)), "{script}: {outcome:?}");
+    }
+    for (name, script) in [("file", "mkdir mysqlchk; cp $rules mysqlchk/my.cnf"), ("far", "ln -s $elsewhere mysqlchk")]
+    {
+        assert_down(&with_etc(name, script), 1, "read_only is OFF, not ON");
+    }
+    let own = user::unprivileged().uid;
+    let denied = format!("permission denied (uid {own})");
+    for (name, script, why) in [
+        ("dangling", "mkdir mysqlchk; ln -s nowhere mysqlchk/my.cnf", "a symbolic link leads nowhere"),
+        ("above", "ln -s nowhere mysqlchk", "a symbolic link leads nowhere"),
+        (
+            "loop",
+            "mkdir mysqlchk; ln -s my.cnf mysqlchk/my.cnf",
+            "filesystem loop or indirection limit (e.g. symlink loop)",
+        ),
+        ("flat", "cp $rules mysqlchk", "not a directory"),
+        ("directory", "mkdir -p mysqlchk/my.cnf", "it is no regular file"),
+        ("closed", "mkdir -m 0700 mysqlchk; cp $rules mysqlchk/my.cnf", &denied),
+        ("private", "mkdir mysqlchk; install -m 0600 $rules mysqlchk/my.cnf", &denied),
+    ] {
+        if why == denied && !user::is_root() {
+            continue; // In its user namespace the check is root.
+        }
+        assert_down(&with_etc(name, script), 2, &format!("cannot read option file /etc/mysqlchk/my.cnf: {why}"));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow, bail, ensure};
@@ -13,7 +13,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser};
 
 use crate::duration;
-use crate::option_file::{self, Secret, Setting, Settings};
+use crate::option_file::{self, Secret, Setting};
 use crate::report::{Format, Style};
 use crate::request::Request;
 use crate::server::{Account, Endpoint, Target};
@@ -211,13 +211,10 @@ pub fn parse<O: Args>(
         .override_usage(format!("{program} [OPTIONS]"));
     command.build();
 
-    let file = match defaults_file(&typed)? {
-        None => Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()),
-        named => named,
-    };
-    let files = match &file {
+    let named = defaults_file(&typed)?;
+    let files = match &named {
         Some(file) => option_file::read(file, &groups(program))?,
-        None => Settings::default(),
+        None => option_file::read_if_there(Path::new(DEFAULT_FILE), &groups(program))?,
     };
     let settings = drop_overruled(files.settings, &groups(program), &typed);
     let from_files = settings
@@ -240,7 +237,7 @@ pub fn parse<O: Args>(
         return Ok(Asked::Print(defaults_as_text(program, &from_files, files.password.as_ref())));
     }
     validate(&own).map_err(Error::msg)?;
-    Ok(Asked::Check(Box::new(plan(program, common, own, file, files.password)?)))
+    Ok(Asked::Check(Box::new(plan(program, common, own, named, files.password)?)))
 }
 
 /// Host and port name a server, and so does a socket: of the two the one that was named last counts, in the order of the

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -75,8 +75,39 @@ pub struct Settings {
 /// # Errors
 /// A file that cannot be read, that others may write, that is too large or breaks the syntax. The message names file and line.
 pub fn read(file: &Path, groups: &[&str]) -> Result<Settings> {
+    read_opened(file, open(file), groups)
+}
+
+/// As [`read`], for a file that need not exist. Only what is not there has no settings: a file that cannot be seen is one
+/// that cannot be read, since without its rules a check would be up.
+///
+/// # Errors
+/// As [`read`], and for a link that leads nowhere.
+pub fn read_if_there(file: &Path, groups: &[&str]) -> Result<Settings> {
+    let opened = open(file);
+    if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        ensure!(is_absent(file), "cannot read option file {}: a symbolic link leads nowhere", file.display());
+        return Ok(Settings::default());
+    }
+    read_opened(file, opened, groups)
+}
+
+/// Whether nothing has this path. To open a link that leads nowhere fails in the same way, be it the file or a directory
+/// above it, so the first thing that exists on the way up must be a directory.
+fn is_absent(path: &Path) -> bool {
+    for part in path.ancestors() {
+        match fs::symlink_metadata(part) {
+            Ok(about) => return part != path && (about.is_dir() || fs::metadata(part).is_ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+fn read_opened(file: &Path, opened: io::Result<File>, groups: &[&str]) -> Result<Settings> {
     let mut found = Vec::new();
-    read_file(file, 0, &mut found)?;
+    read_file(file, opened, 0, &mut found)?;
     let mut chosen = Settings::default();
     for group in groups {
         for setting in found.iter().filter(|setting| setting.group == *group) {
@@ -90,8 +121,8 @@ pub fn read(file: &Path, groups: &[&str]) -> Result<Settings> {
     Ok(chosen)
 }
 
-fn read_file(path: &Path, depth: usize, found: &mut Vec<Setting>) -> Result<()> {
-    let text = read_text(path).with_context(|| format!("cannot read option file {}", path.display()))?;
+fn read_file(path: &Path, opened: io::Result<File>, depth: usize, found: &mut Vec<Setting>) -> Result<()> {
+    let text = read_text(opened).with_context(|| format!("cannot read option file {}", path.display()))?;
     let name: Rc<Path> = Rc::from(path);
     let mut group: Option<String> = None;
     for (index, line) in text.lines().enumerate() {
@@ -107,12 +138,13 @@ fn read_file(path: &Path, depth: usize, found: &mut Vec<Setting>) -> Result<()> 
             }
             Line::Include(other) => {
                 ensure!(depth < DEPTH_MAX, "{place}: more than {DEPTH_MAX} files include each other");
-                read_file(Path::new(other), depth + 1, found).with_context(|| place.to_string())?;
+                let other = Path::new(other);
+                read_file(other, open(other), depth + 1, found).with_context(|| place.to_string())?;
             }
             Line::IncludeDir(directory) => {
                 ensure!(depth < DEPTH_MAX, "{place}: more than {DEPTH_MAX} files include each other");
                 for file in option_files_in(Path::new(directory)).with_context(|| place.to_string())? {
-                    read_file(&file, depth + 1, found).with_context(|| place.to_string())?;
+                    read_file(&file, open(&file), depth + 1, found).with_context(|| place.to_string())?;
                 }
             }
         }
@@ -125,8 +157,15 @@ fn read_file(path: &Path, depth: usize, found: &mut Vec<Setting>) -> Result<()> 
 /// # Errors
 /// When it is none, or cannot be read. The words say why, and do not name the file.
 pub fn read_trusted(path: &Path, max: u64) -> Result<Vec<u8>> {
+    read_trusted_file(open(path), max)
+}
+
+fn open(path: &Path) -> io::Result<File> {
     // O_NONBLOCK: opening a FIFO must not wait for its writer.
-    let opened = File::options().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path);
+    File::options().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path)
+}
+
+fn read_trusted_file(opened: io::Result<File>, max: u64) -> Result<Vec<u8>> {
     let file = opened.map_err(|error| io_words(&error))?;
     let about = file.metadata().map_err(|error| io_words(&error))?;
     ensure!(about.is_file(), "it is no regular file");
@@ -138,8 +177,8 @@ pub fn read_trusted(path: &Path, max: u64) -> Result<Vec<u8>> {
 }
 
 /// The text of an option file.
-fn read_text(path: &Path) -> Result<String> {
-    let text = String::from_utf8(read_trusted(path, FILE_MAX)?).ok().context("it is not UTF-8 text")?;
+fn read_text(opened: io::Result<File>) -> Result<String> {
+    let text = String::from_utf8(read_trusted_file(opened, FILE_MAX)?).ok().context("it is not UTF-8 text")?;
     // Editors on other systems begin a file with a byte order mark.
     Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
@@ -167,8 +206,8 @@ fn option_files_in(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The words for why a file cannot be used, with the user who could not.
-fn io_words(error: &std::io::Error) -> anyhow::Error {
-    use std::io::ErrorKind::{NotFound, PermissionDenied};
+fn io_words(error: &io::Error) -> anyhow::Error {
+    use io::ErrorKind::{NotFound, PermissionDenied};
     match error.kind() {
         NotFound => anyhow::anyhow!("no such file"),
         PermissionDenied => anyhow::anyhow!("permission denied (uid {})", rustix::process::geteuid().as_raw()),
@@ -386,6 +425,37 @@ mod tests {
         let file = directory.file("early.cnf", "port=3306\n");
         let message = format!("{:#}", read(&file, GROUPS).unwrap_err());
         assert!(message.ends_with("early.cnf:1: an option before the first [group]"), "{message}");
+    }
+
+    #[test]
+    fn only_a_file_that_is_not_there_need_not_be() {
+        use std::os::unix::fs::symlink;
+        let directory = Directory::new("absent");
+        let path = |name: &str| directory.0.join(name);
+        directory.file("my.cnf", "[client]\nport=1\n");
+        directory.file("file", "");
+        symlink(path("nowhere"), path("dangling")).unwrap();
+        symlink(path("loop"), path("loop")).unwrap();
+        symlink(&directory.0, path("here")).unwrap();
+        let read = |name: &str| read_if_there(&path(name), GROUPS).map(|settings| keys(&settings).concat());
+        for (name, expected) in [
+            ("my.cnf", Ok("port=1")),
+            ("here/my.cnf", Ok("port=1")),
+            ("gone", Ok("")),
+            ("gone/my.cnf", Ok("")),
+            ("here/gone/my.cnf", Ok("")),
+            ("dangling", Err("a symbolic link leads nowhere")),
+            ("dangling/my.cnf", Err("a symbolic link leads nowhere")),
+            ("here/dangling/gone/my.cnf", Err("a symbolic link leads nowhere")),
+            ("loop", Err("filesystem loop or indirection limit (e.g. symlink loop)")),
+            ("file/my.cnf", Err("not a directory")),
+            ("", Err("it is no regular file")),
+        ] {
+            let expected = expected
+                .map(str::to_owned)
+                .map_err(|why| format!("cannot read option file {}: {why}", path(name).display()));
+            assert_eq!(read(name).map_err(|error| format!("{error:#}")), expected, "{name}");
+        }
     }
 
     #[test]

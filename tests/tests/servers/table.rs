@@ -91,7 +91,7 @@ impl<'a> Table<'a> {
     /// A row with another `/etc/hosts`.
     pub(crate) fn named(&mut self, situation: &str, hosts: &str, options: &str, verdict: &str, transport: &Transport) {
         let hosts = self.scratch.file("hosts", hosts);
-        let (got, _) = self.row_of(Check::with_hosts(CHECK, &hosts), situation, options, verdict);
+        let (got, _) = self.row_of(Check::with_mounted(CHECK, &hosts, "/etc/hosts"), situation, options, verdict);
         self.expect(situation, options, transport, &got);
     }
 
