@@ -13,12 +13,13 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::http::{REQUEST, Reply};
 use crate::scratch::Scratch;
 use crate::server::Server;
-use crate::{janitor, scratch, user};
+use crate::{janitor, scratch, user, wait};
 
 /// No check may take this long.
 const BOUND: Duration = Duration::from_secs(60);
@@ -48,7 +49,8 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Check {
     command: Command,
-    stdin: Vec<u8>,
+    /// Each is sent when the one before it has been read.
+    stdin: Vec<Vec<u8>>,
     open: bool,
 }
 
@@ -104,7 +106,7 @@ impl Check {
     pub fn of(mut command: Command) -> Self {
         command.env_clear().current_dir("/");
         user::drop_to_unprivileged(&mut command);
-        Self { command, stdin: REQUEST.to_vec(), open: false }
+        Self { command, stdin: vec![REQUEST.to_vec()], open: false }
     }
 
     /// The binary `name` with `from` in the place of `to` (`/etc/hosts`), in a mount namespace: root's own, or that of a
@@ -123,7 +125,7 @@ impl Check {
         command.args(["--mount", "sh", "-c", &script, "check"]).arg(from).arg(binary(name));
         // As root: it is the script that gives the privileges up.
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
-        Self { command, stdin: REQUEST.to_vec(), open: false }
+        Self { command, stdin: vec![REQUEST.to_vec()], open: false }
     }
 
     /// Adds one argument.
@@ -150,7 +152,14 @@ impl Check {
     /// Sends these bytes, then the end.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.stdin = bytes.into();
+        self.stdin = vec![bytes.into()];
+        self
+    }
+
+    /// Sends these bytes as well, once those before them have been read.
+    #[must_use]
+    pub fn then(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin.push(bytes.into());
         self
     }
 
@@ -171,8 +180,14 @@ impl Check {
         let (tell, told) = mpsc::channel();
         thread::spawn(move || {
             let mut stdin = child.stdin.take();
-            // A check that does not read is no error here.
-            let _ = stdin.as_mut().unwrap().write_all(&self.stdin);
+            for (number, segment) in self.stdin.iter().enumerate() {
+                let pipe = stdin.as_mut().unwrap();
+                if number > 0 {
+                    wait::until("the check reads what came first", BOUND, || ioctl_fionread(&*pipe).unwrap() == 0);
+                }
+                // A check that does not read is no error here.
+                let _ = pipe.write_all(segment);
+            }
             let held = stdin.filter(|_| self.open);
             let mut stderr = child.stderr.take().unwrap();
             let stderr = thread::spawn(move || read(&mut stderr));

@@ -277,6 +277,36 @@ fn a_request_chooses_only_among_the_allowed_instances() {
     assert_down(&check(&arguments), 1, &format!("cannot connect to {}:1: connection refused", here.ip()));
 }
 
+#[test]
+fn a_request_that_leaves_its_instance_open_is_refused_where_there_are_several() {
+    let server = Server::start();
+    let ask = |target: &str, more: &[&str]| {
+        let request = format!("OPTIONS {target} HTTP/1.0\r\n\r\n");
+        Check::new("mysqlchk-status").args(local(&server)).args(more).stdin(request).run()
+    };
+    for target in ["/?PORT=3307", "/?p%6frt=3307", "/;port=3307", "/?a;port=3307", "/?", "/#port=3307", "/%3Fport=3307"]
+    {
+        let unclear = "the request does not name its port plainly: write `?port=PORT`";
+        assert_down(&ask(target, &["--allow-port=3307"]), 1, unclear);
+        assert_eq!(ask(target, &[]).reply().status(), 200, "{target}");
+    }
+    for target in ["/", "/mysqlchk/", "*", "http://db01:9200/"] {
+        assert_eq!(ask(target, &["--allow-port=3307"]).reply().status(), 200, "{target}");
+    }
+}
+
+#[test]
+fn blank_lines_that_come_first_do_not_hide_the_request() {
+    let server = Server::start();
+    let arguments = with(&local(&server), &["--allow-port=1", "--timeout=20s"]);
+    for blank in ["\r\n", "\r\n\r\n", "\n\n\n"] {
+        // The request names a port where nobody listens; the server of the options would be up.
+        let request = "GET /?port=1 HTTP/1.0\r\n\r\n";
+        let outcome = Check::new("mysqlchk-status").args(&arguments).stdin(blank).then(request).run();
+        assert_down(&outcome, 1, "cannot connect to 127.0.0.1:1: connection refused");
+    }
+}
+
 /// A server that greets and goes on with one byte now and then: each single read of the client succeeds.
 fn a_byte_at_a_time(listener: TcpListener) {
     std::thread::spawn(move || {

@@ -15,7 +15,7 @@ use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser};
 use crate::duration;
 use crate::option_file::{self, Secret, Setting};
 use crate::report::{Format, Style};
-use crate::request::Request;
+use crate::request::{Instance, Request};
 use crate::server::{Account, Endpoint, Target};
 use crate::share::{Question, Sharing};
 use crate::tls;
@@ -167,12 +167,15 @@ impl<O> Plan<O> {
     /// The server that a request asks for: the configured one, or that of `?port=`.
     ///
     /// # Errors
-    /// When the request is none, or names an instance that it may not choose.
+    /// When the request is none, names an instance that it may not choose, or leaves open which one it means.
     pub fn chosen(&self, request: &Request) -> Result<Target> {
         match request {
             Request::Garbage(what) => bail!(*what),
-            Request::Http { port: Some(port), .. } => self.instance(port),
-            Request::Http { port: None, .. } | Request::Silence => Ok(self.target.clone()),
+            Request::Http { instance: Instance::Port(port), .. } => self.instance(port),
+            Request::Http { instance: Instance::Unclear, .. } if !self.allowed_ports.is_empty() => {
+                bail!("the request does not name its port plainly: write `?port=PORT`")
+            }
+            Request::Http { .. } | Request::Silence => Ok(self.target.clone()),
         }
     }
 

@@ -17,15 +17,27 @@ pub const REQUEST_MAX: usize = 8 * 1024;
 pub enum Request {
     /// The client said nothing: it gets the verdict all the same.
     Silence,
-    /// A request; `port` is the value of `?port=`, as it was sent.
+    /// A request.
     Http {
         /// Whether the method is `HEAD`, which is answered without a body.
         head: bool,
-        /// The value of `port=` in the query; `None` without one.
-        port: Option<String>,
+        /// The instance that is asked for.
+        instance: Instance,
     },
     /// Bytes that are no HTTP request, or only a part of its first line; the words say what is wrong.
     Garbage(&'static str),
+}
+
+/// Which instance a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Instance {
+    /// A plain path: none is named.
+    Unnamed,
+    /// The value of `port=` in the query, as it was sent.
+    Port(String),
+    /// More than a path, and no `port=` in the query. It could be meant to name one: `?PORT=3307`, `?p%6Frt=3307`,
+    /// `/;port=3307`.
+    Unclear,
 }
 
 /// Reads stdin up to the blank line that ends a request, [`REQUEST_MAX`] bytes or `patience`, whichever comes first.
@@ -39,7 +51,7 @@ pub fn receive(patience: Duration) -> Request {
             Some(count) => filled += count,
             None => break,
         }
-        if buffer.get(..filled).is_some_and(has_blank_line) {
+        if buffer.get(..filled).is_some_and(is_whole) {
             break;
         }
     }
@@ -74,22 +86,26 @@ fn read_until(end: Instant, buffer: &mut [u8]) -> Option<usize> {
     }
 }
 
-fn has_blank_line(bytes: &[u8]) -> bool {
-    bytes.windows(2).any(|pair| pair == b"\n\n") || bytes.windows(4).any(|four| four == b"\r\n\r\n")
+/// Whether the blank line has come that ends a request.
+fn is_whole(bytes: &[u8]) -> bool {
+    from_request_line(bytes).windows(3).any(|three| three.ends_with(b"\n\n") || three == b"\n\r\n")
+}
+
+/// A request without the blank lines before it (RFC 9112, section 2.2).
+fn from_request_line(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
+    bytes.get(start..).unwrap_or_default()
 }
 
 /// Reads the request line. Source: RFC 9112, sections 2.2 (blank lines before it, bare LF) and 3.
-fn parse(bytes: &[u8]) -> Request {
-    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
-    let Some((_, bytes)) = start.and_then(|start| bytes.split_at_checked(start)) else {
-        return Request::Silence;
-    };
-    let Some(line) = bytes.split(|byte| *byte == b'\n').next().filter(|line| line.len() < bytes.len()) else {
-        return Request::Garbage(if bytes.len() < REQUEST_MAX {
-            "the request line is incomplete"
-        } else {
-            "the request line is too long"
-        });
+fn parse(received: &[u8]) -> Request {
+    let bytes = from_request_line(received);
+    let line = bytes.split(|byte| *byte == b'\n').next().filter(|line| line.len() < bytes.len());
+    let line = match line {
+        Some(line) => line,
+        None if received.len() == REQUEST_MAX => return Request::Garbage("the request line is too long"),
+        None if bytes.is_empty() => return Request::Silence,
+        None => return Request::Garbage("the request line is incomplete"),
     };
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let Some(words) = std::str::from_utf8(line).ok().map(|line| line.split(' ').collect::<Vec<_>>()) else {
@@ -106,10 +122,13 @@ fn parse(bytes: &[u8]) -> Request {
     let query = target.split_once('?').map_or("", |(_, query)| query);
     let query = query.split('#').next().unwrap_or_default();
     let mut ports = query.split('&').filter_map(|pair| pair.strip_prefix("port="));
-    match (ports.next(), ports.next()) {
-        (port, None) => Request::Http { head: *method == "HEAD", port: port.map(str::to_owned) },
-        (_, Some(_)) => Request::Garbage("the request names more than one port"),
-    }
+    let instance = match (ports.next(), ports.next()) {
+        (_, Some(_)) => return Request::Garbage("the request names more than one port"),
+        (Some(port), None) => Instance::Port(port.to_owned()),
+        (None, None) if target.contains(['?', '#', '%', ';', '&', '=']) => Instance::Unclear,
+        (None, None) => Instance::Unnamed,
+    };
+    Request::Http { head: *method == "HEAD", instance }
 }
 
 const NO_HTTP: Request = Request::Garbage("the request is not HTTP");
@@ -127,8 +146,8 @@ fn is_version(word: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn http(head: bool, port: Option<&str>) -> Request {
-        Request::Http { head, port: port.map(str::to_owned) }
+    fn http(head: bool, instance: Instance) -> Request {
+        Request::Http { head, instance }
     }
 
     #[test]
@@ -137,24 +156,51 @@ mod tests {
             "OPTIONS / HTTP/1.0\r\n\r\n",
             "OPTIONS / HTTP/1.0\r\ncontent-length: 0\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: db01\r\nConnection: close\r\n\r\n",
-            "GET /any/path?x=y#z HTTP/1.0\n\n",
+            "GET /any/path HTTP/1.0\n\n",
             "OPTIONS * HTTP/1.1\r\n\r\n",
             "\r\n\r\nGET http://db01:9200/ HTTP/1.1\r\nHost: db01\r\n\r\n",
             "BREW /pot HTTP/1.0\r\n",
         ] {
-            assert_eq!(parse(request.as_bytes()), http(false, None), "{request:?}");
+            assert_eq!(parse(request.as_bytes()), http(false, Instance::Unnamed), "{request:?}");
         }
-        assert_eq!(parse(b"HEAD / HTTP/1.1\r\n\r\n"), http(true, None));
+        assert_eq!(parse(b"HEAD / HTTP/1.1\r\n\r\n"), http(true, Instance::Unnamed));
     }
 
     #[test]
     fn a_port_is_taken_from_the_query_as_it_was_sent() {
-        assert_eq!(parse(b"GET /mysqlchk/?port=3306 HTTP/1.0\r\n\r\n"), http(false, Some("3306")));
-        assert_eq!(parse(b"GET /?a=b&port=x HTTP/1.0\r\n\r\n"), http(false, Some("x")));
-        assert_eq!(parse(b"GET /?port= HTTP/1.0\r\n\r\n"), http(false, Some("")));
-        assert_eq!(parse(b"GET /?report=1 HTTP/1.0\r\n\r\n"), http(false, None));
-        assert_eq!(parse(b"GET /port=1 HTTP/1.0\r\n\r\n"), http(false, None));
+        for (target, port) in [
+            ("/mysqlchk/?port=3306", "3306"),
+            ("/?a=b&port=x", "x"),
+            ("/?port=", ""),
+            ("/?port=1;port=2#a", "1;port=2"),
+        ] {
+            let request = format!("GET {target} HTTP/1.0\r\n\r\n");
+            assert_eq!(parse(request.as_bytes()), http(false, Instance::Port(port.into())), "{target}");
+        }
         assert!(matches!(parse(b"GET /?port=1&port=2 HTTP/1.0\r\n\r\n"), Request::Garbage(_)));
+    }
+
+    #[test]
+    fn more_than_a_path_that_names_no_port_is_unclear() {
+        for target in [
+            "/?",
+            "/?x",
+            "/?report=1",
+            "/?PORT=1",
+            "/?p%6Frt=1",
+            "/?%70ort=1",
+            "/?a=b;port=1",
+            "/;port=1",
+            "/#port=1",
+            "/%3Fport=1",
+            "/port=1",
+            "/&port",
+            "/?port%3D1",
+            "/?&Port=1",
+        ] {
+            let request = format!("GET {target} HTTP/1.0\r\n\r\n");
+            assert_eq!(parse(request.as_bytes()), http(false, Instance::Unclear), "{target}");
+        }
     }
 
     #[test]
@@ -178,13 +224,23 @@ mod tests {
         ] {
             assert!(matches!(parse(bytes), Request::Garbage(_)), "{bytes:?}");
         }
-        assert_eq!(parse(&vec![b'A'; REQUEST_MAX]), Request::Garbage("the request line is too long"));
+        for filler in [b'A', b'\n'] {
+            let full = vec![filler; REQUEST_MAX];
+            assert_eq!(parse(&full), Request::Garbage("the request line is too long"), "{filler}");
+        }
     }
 
     #[test]
-    fn the_blank_line_ends_a_request() {
-        assert!(has_blank_line(b"GET / HTTP/1.0\r\n\r\n"));
-        assert!(has_blank_line(b"GET / HTTP/1.0\n\n"));
-        assert!(!has_blank_line(b"GET / HTTP/1.0\r\nHost: a\r\n"));
+    fn the_blank_line_after_the_request_line_ends_a_request() {
+        for whole in
+            ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.0\n\n", "GET / HTTP/1.0\n\r\n", "\r\n\r\nGET / HTTP/1.0\r\n\r\n"]
+        {
+            assert!(is_whole(whole.as_bytes()), "{whole:?}");
+        }
+        for part in
+            ["", "\r\n\r\n", "\n\n\n", "\r\n\r\nGET / HT", "GET / HTTP/1.0\r\n", "GET / HTTP/1.0\r\nHost: a\r\n"]
+        {
+            assert!(!is_whole(part.as_bytes()), "{part:?}");
+        }
     }
 }
