@@ -172,6 +172,45 @@ fn what_is_configured_wrong_is_a_503_with_the_cure_and_status_2() {
 }
 
 #[test]
+fn what_is_no_value_of_an_option_is_refused_in_our_words() {
+    let words_of_others = ["digit", "found in string", "in target type", "is not in", "parse", "literal"];
+    for program in PROGRAMS {
+        let help = Check::new(program).args(["--help"]).run().stdout;
+        let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+        let options = lines.filter_map(|line| line.split(['[', ' ']).find(|word| word.starts_with("--")));
+        let options: Vec<&str> = options.collect();
+        assert!(options.len() > 20, "{options:?}");
+        for option in options {
+            for value in ["x", "", "-1", "+1", "1.5", "99999999999999999999"] {
+                let outcome = Check::new(program).args(["--socket=/nowhere", &format!("{option}={value}")]).run();
+                let foreign = words_of_others.into_iter().find(|words| outcome.stdout.contains(words));
+                assert_eq!(foreign, None, "{option}={value}: {outcome:?}");
+            }
+        }
+    }
+    for (program, option, most) in [
+        ("mysqlchk-replication", "--heartbeat-source-id", "4294967295"),
+        ("mysqlchk-replication", "--max-applier-queue", "18446744073709551615"),
+        ("galera-chk", "--min-cluster-size", "18446744073709551615"),
+        ("galera-chk", "--max-recv-queue", "18446744073709551615"),
+    ] {
+        let outcome = Check::new(program).args([format!("{option}=x")]).run();
+        let reply = outcome.reply();
+        assert_eq!(reply.body(), format!("down: `{option} x`: must be a number from 0 to {most}\n"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_connected_to_is_not_a_long_socket_path() {
+    // A link-local address is of an interface, and none is named: EINVAL, where the machine has IPv6.
+    let outcome = check(&["--host=fe80::1".into(), "--port=3306".into()]);
+    let reply = outcome.reply();
+    assert_eq!((reply.status(), outcome.code), (503, Some(1)), "{outcome:?}");
+    assert!(reply.body().starts_with("down: cannot connect to [fe80::1]:3306: "), "{outcome:?}");
+    assert!(!reply.body().contains("socket"), "{outcome:?}");
+}
+
+#[test]
 fn option_files_work_as_in_every_mysql_program() {
     let server = Server::start();
     let scratch = Scratch::new("options");

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -93,8 +94,17 @@ pub struct Common {
 
 /// Reads a TCP port.
 fn port(text: &str) -> Result<u16, String> {
-    let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-    number.filter(|number| *number > 0).ok_or_else(|| "must be a number from 1 to 65535".into())
+    number(1..=u16::MAX.into())(text)
+}
+
+/// Reads a whole number of this range, which `T` has room for: digits and nothing else.
+pub fn number<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = digits.and_then(|text| text.parse().ok()).filter(|number| range.contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| format!("must be a number from {} to {}", range.start(), range.end()))
+    }
 }
 
 /// Reads the value of a flag as the `MySQL` programs do: `--quick`, `--quick=1`, `--quick=OFF`.
@@ -532,6 +542,15 @@ mod tests {
         assert_eq!(extra(&["--extra-port=3307"]).unwrap(), "127.0.0.1:3307");
         assert_eq!(extra(&["--socket=/a", "--extra-port=3307"]).unwrap(), "127.0.0.1:3307");
         assert_eq!(extra(&["--host=db01", "--extra-port=3307"]).unwrap(), "db01:3307");
+    }
+
+    #[test]
+    fn a_number_is_digits_within_its_range() {
+        let number = number::<u32>(1..=4_294_967_295);
+        assert_eq!((number("1"), number("4294967295")), (Ok(1), Ok(u32::MAX)));
+        for wrong in ["", "0", "4294967296", "99999999999999999999", "-1", "+1", "1.5", "x", " 1"] {
+            assert_eq!(number(wrong).unwrap_err(), "must be a number from 1 to 4294967295", "{wrong}");
+        }
     }
 
     #[test]

@@ -41,7 +41,7 @@ macro_rules! main {
 #[doc(hidden)]
 pub use oneshot;
 
-pub use args::switch;
+pub use args::{number, switch};
 pub use rows::{Row, Rows};
 pub use server::{Family, ServerError, Session};
 pub use variable::Variable;

@@ -373,7 +373,8 @@ fn explain(error: &mysql::Error) -> (String, Option<u16>) {
 fn io_words(kind: ErrorKind) -> String {
     match kind {
         ErrorKind::NotFound => "no such socket".into(),
-        ErrorKind::InvalidInput => "the socket path is too long".into(),
+        // Such as a link-local address of IPv6 without its interface. The length of a socket's path is looked at before.
+        ErrorKind::InvalidInput => "the system does not take this address".into(),
         ErrorKind::BrokenPipe
         | ErrorKind::UnexpectedEof
         | ErrorKind::ConnectionReset
@@ -445,6 +446,15 @@ mod tests {
         assert_eq!(explain(&ours).0, "a certificate in `ssl-ca` or `ssl-cert` cannot be read");
         let theirs = mysql::Error::IoError(std::io::Error::new(ErrorKind::InvalidData, broken));
         assert_eq!(explain(&theirs).0, "the server's certificate cannot be used (BadEncoding)");
+    }
+
+    #[test]
+    fn an_address_that_the_system_refuses_is_not_a_long_path() {
+        let refused =
+            DriverError::CouldNotConnect(Some(("[fe80::1]:3306".into(), String::new(), ErrorKind::InvalidInput)));
+        let error = login_error(&Endpoint::Tcp("fe80::1".into(), 3306), &refused.into());
+        let words = "cannot connect to [fe80::1]:3306: the system does not take this address";
+        assert_eq!(error.to_string(), words);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 mod probe;
 mod rules;
 
-use check::{Check, Session, Verdict, switch};
+use check::{Check, Session, Verdict, number, switch};
 use probe::Facts;
 
 /// The options of this check alone.
@@ -23,10 +23,10 @@ pub(crate) struct Options {
           value_parser = switch, hide_default_value = true)]
     available_when_readonly: bool,
     /// Down in a component of fewer members
-    #[arg(long, value_name = "MEMBERS", default_value_t = 1)]
+    #[arg(long, value_name = "MEMBERS", default_value_t = 1, value_parser = number::<u64>(0..=u64::MAX))]
     min_cluster_size: u64,
     /// Down when more write sets wait to be applied [default: no limit]
-    #[arg(long, value_name = "WRITESETS")]
+    #[arg(long, value_name = "WRITESETS", value_parser = number::<u64>(0..=u64::MAX))]
     max_recv_queue: Option<u64>,
 }
 

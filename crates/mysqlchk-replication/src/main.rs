@@ -8,7 +8,7 @@ mod rules;
 
 use std::time::Duration;
 
-use check::{Check, Session, Verdict, duration, switch};
+use check::{Check, Session, Verdict, duration, number, switch};
 use lag::{LagFrom, Table};
 use probe::Facts;
 
@@ -25,7 +25,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DB.TABLE", value_parser = lag::table)]
     heartbeat_table: Option<Table>,
     /// Whose row of it counts [default: that of the channel's source]
-    #[arg(long, value_name = "SERVER_ID")]
+    #[arg(long, value_name = "SERVER_ID", value_parser = number::<u32>(0..=u32::MAX.into()))]
     heartbeat_source_id: Option<u32>,
     /// The table is in UTC (pt-heartbeat --utc), not in the server's time zone
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "0", default_missing_value = "1",
@@ -48,7 +48,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ROLE", value_enum)]
     group_replication: Option<Role>,
     /// Down when more transactions of the group wait to be applied [default: no limit]
-    #[arg(long, value_name = "TRANSACTIONS")]
+    #[arg(long, value_name = "TRANSACTIONS", value_parser = number::<u64>(0..=u64::MAX))]
     max_applier_queue: Option<u64>,
 }
 
