@@ -22,7 +22,8 @@ export MYSQLCHK_BIN
 MYSQLCHK_ROOTS := $(CARGO_TARGET_DIR)/roots
 export MYSQLCHK_ROOTS
 
-PROGRAMS := mysqlchk-status mysqlchk-replication galera-chk
+# One a line: crates/check reads the file, too, for the groups of option files.
+PROGRAMS := $(shell cat PROGRAMS)
 BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%)
 
 .PHONY: help build check test demo drill failover bench man install deps roots

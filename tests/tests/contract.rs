@@ -155,7 +155,26 @@ fn what_is_configured_wrong_is_a_503_with_the_cure_and_status_2() {
         ),
         (
             in_file("other.cnf", "[mysqlchk]\nmax-lag=1s\n"),
-            format!("{}:2: mysqlchk-status has no option `max-lag` for an option file", place("other.cnf")),
+            format!("{}:2: this is not an option of mysqlchk-status for an option file", place("other.cnf")),
+        ),
+        (
+            in_file("stray.cnf", "[mysqlchk]\npassword=\nsecret\n"),
+            format!("{}:3: this is not an option of mysqlchk-status for an option file", place("stray.cnf")),
+        ),
+        (
+            in_file("group.cnf", "[mysqlchk-satus]\nrequire-writable\n"),
+            format!(
+                "{}:1: [mysqlchk-satus] is neither [mysqlchk] nor the group of one of our programs",
+                place("group.cnf")
+            ),
+        ),
+        (
+            in_file("client.cnf", "[client]\nrequire-writable\n"),
+            format!("{}:2: `require-writable` does not belong in [client]: move it to [mysqlchk]", place("client.cnf")),
+        ),
+        (
+            in_file("capath.cnf", "[client]\nssl-capath=/etc/ssl/certs\n"),
+            format!("{}:2: `ssl-capath` is not supported: write `loose-ssl-capath` to do without", place("capath.cnf")),
         ),
     ] {
         let outcome = check(&arguments);
@@ -234,6 +253,37 @@ fn option_files_work_as_in_every_mysql_program() {
     let outcome = check(&[file, "--print-defaults".into()]);
     assert!(outcome.stdout.contains("--user=mysqlchk_tcp\n--socket=/nowhere\n"), "{outcome:?}");
     assert!(outcome.stdout.ends_with("--password=*****\n") && !outcome.stdout.contains(PASSWORD), "{outcome:?}");
+}
+
+#[test]
+fn the_rules_of_a_group_hold_however_its_name_is_written() {
+    let server = Server::start();
+    let scratch = Scratch::new("groups");
+    for group in ["mysqlchk-status", "Mysqlchk-Status", "mysqlchk_status", "MYSQLCHK"] {
+        let file = option_file(&scratch, &format!("[{group}]\nrequire-read-only\n"));
+        assert_down(&check(&with(&local(&server), &[file])), 1, "read_only is OFF, not ON");
+    }
+    for (group, program) in [("Galera_Chk", "galera-chk"), ("mysqlchk_replication", "mysqlchk-replication")] {
+        let file = option_file(&scratch, &format!("[{group}]\nuser=taken\n"));
+        let outcome = Check::new(program).args([file.as_str(), "--print-defaults"]).run();
+        assert!(outcome.stdout.ends_with("--user=taken\n"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn the_client_group_leads_to_the_server_that_the_client_programs_ask() {
+    let server = Server::start();
+    let scratch = Scratch::new("client");
+    let socket = server.socket().display().to_string();
+    let account = format!("user={}\nsocket={socket}\n", user::unprivileged().name);
+    for group in ["client", "CLIENT", "client-server", "client-mariadb"] {
+        // Of the client library `timeout` is seconds, and ours would have a unit.
+        let file = option_file(&scratch, &format!("[{group}]\n{account}timeout=5\nprotocol=socket\nport=1\n"));
+        let outcome = check(std::slice::from_ref(&file));
+        assert_eq!((outcome.reply().status(), outcome.code), (200, Some(0)), "{outcome:?}");
+    }
+    let file = option_file(&scratch, &format!("[client]\n{account}protocol=tcp\nport=1\n"));
+    assert_down(&check(&[file]), 1, "cannot connect to 127.0.0.1:1: connection refused");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser};
 
 use crate::duration;
-use crate::option_file::{self, Secret, Setting};
+use crate::option_file::{self, SHARED_GROUP, Secret, Setting};
 use crate::report::{Format, Style};
 use crate::request::{Instance, Request};
 use crate::server::{Account, Endpoint, Target};
@@ -32,6 +32,24 @@ pub const DEFAULT_BUDGET: Duration = Duration::from_millis(900);
 const DEFAULT_SHARE_DIR: &str = "/run/mysqlchk";
 /// What fits into `sockaddr_un` with its final NUL (`unix(7)`).
 const SOCKET_PATH_MAX: usize = 107;
+/// The words of the `MySQL` and `MariaDB` client programs that mean the same to us: what is taken from [client], where
+/// their words stand. `password` is no option.
+const CLIENT_WORDS: [&str; 11] = [
+    "host",
+    "port",
+    "protocol",
+    "socket",
+    "user",
+    "ssl",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-verify-server-cert",
+];
+/// Words of theirs that we do not have, and that say which server is asked or trusted.
+const MISSING_WORDS: [&str; 7] =
+    ["dns-srv-name", "ssl-capath", "ssl-crl", "ssl-crlpath", "ssl-fp", "ssl-fplist", "tls-sni-servername"];
 const DEFAULT_USER: &str = "mysqlchk";
 const DEFAULT_PORT: u16 = 3306;
 
@@ -50,6 +68,9 @@ pub struct Common {
     /// Connect to this Unix socket [default: /run/mysqld/mysqld.sock]
     #[arg(long, short = 'S', value_name = "PATH", help_heading = "Server")]
     socket: Option<String>,
+    /// Connect over TCP or SOCKET, whatever else is named
+    #[arg(long, value_name = "HOW", value_parser = protocol, help_heading = "Server")]
+    protocol: Option<Protocol>,
     /// Log in as this account
     #[arg(long, short, value_name = "NAME", default_value = DEFAULT_USER, help_heading = "Server")]
     user: String,
@@ -90,6 +111,22 @@ pub struct Common {
     /// Show the version and exit
     #[arg(long, short = 'V', action = ArgAction::Version, help_heading = "Help")]
     version: Option<bool>,
+}
+
+/// What a connection is made over, where an option says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Tcp,
+    Socket,
+}
+
+/// Reads a protocol in any case. The client programs have others for Windows.
+fn protocol(text: &str) -> Result<Protocol, String> {
+    match text.to_ascii_uppercase().as_str() {
+        "TCP" => Ok(Protocol::Tcp),
+        "SOCKET" => Ok(Protocol::Socket),
+        _ => Err("must be TCP or SOCKET".into()),
+    }
 }
 
 /// Reads a TCP port.
@@ -275,8 +312,8 @@ fn drop_overruled(mut settings: Vec<Setting>, groups: &[&str], typed: &[OsString
             None => [typed_host, is_typed("--port", "-P"), is_typed("--socket", "-S")],
         };
         let overruled: &[&str] = match (host || port, socket) {
-            (true, false) => &["socket"],
-            (false, true) => &["host", "port"],
+            (true, false) => &["socket", "protocol"],
+            (false, true) => &["host", "port", "protocol"],
             _ => continue,
         };
         settings.retain(|setting| !(earlier.contains(&&*setting.group) && overruled.contains(&&*setting.key)));
@@ -285,7 +322,7 @@ fn drop_overruled(mut settings: Vec<Setting>, groups: &[&str], typed: &[OsString
 }
 
 fn groups(program: &str) -> [&str; 3] {
-    ["client", "mysqlchk", program]
+    ["client", SHARED_GROUP, program]
 }
 
 fn plan<O>(
@@ -297,14 +334,19 @@ fn plan<O>(
 ) -> Result<Plan<O>> {
     let named_localhost = common.host.as_deref() == Some("localhost");
     let host = common.host.filter(|host| host != "localhost" && !host.is_empty());
-    let endpoint = match (&host, common.socket, common.port) {
-        (Some(host), _, port) => Endpoint::Tcp(host.clone(), port.unwrap_or(DEFAULT_PORT)),
-        (None, Some(socket), _) if !socket.is_empty() => Endpoint::Socket(path_of_socket(socket)?),
-        (None, _, Some(port)) if named_localhost && port != DEFAULT_PORT => {
+    let socket = common.socket.filter(|socket| !socket.is_empty());
+    let port = common.port;
+    let endpoint = match (common.protocol, &host, socket, port) {
+        (Some(Protocol::Socket), Some(host), ..) => {
+            bail!("`--protocol SOCKET` and `--host {host}` exclude each other")
+        }
+        (Some(Protocol::Tcp), ..) | (None, Some(_), ..) => beside(host.as_ref(), port.unwrap_or(DEFAULT_PORT)),
+        (_, None, Some(socket), _) => Endpoint::Socket(path_of_socket(socket)?),
+        (None, None, None, Some(port)) if named_localhost && port != DEFAULT_PORT => {
             bail!("`--host localhost` means the socket, so port {port} would not be used: write `--host 127.0.0.1`")
         }
-        (None, _, Some(port)) if !named_localhost => beside(None, port),
-        (None, ..) => Endpoint::Socket(DEFAULT_SOCKET.into()),
+        (None, None, None, Some(port)) if !named_localhost => beside(None, port),
+        (_, None, None, _) => Endpoint::Socket(DEFAULT_SOCKET.into()),
     };
     let extra = common.extra_port.map(|port| beside(host.as_ref(), port));
     let target = Target { endpoint, extra, tls: common.tls.resolve()? };
@@ -389,26 +431,51 @@ fn defaults_file(typed: &[OsString]) -> Result<Option<PathBuf>> {
     }
 }
 
-/// A setting as it would be typed; `None` for one that is not ours and need not be.
+/// A setting as it would be typed; `None` for one that is not ours and need not be. A word that is no option is not shown:
+/// it may be a password that slipped onto a line of its own.
 fn as_argument(setting: &Setting, command: &Command, program: &str) -> Result<Option<String>> {
     let Setting { group, key, value, place } = setting;
     let (loose, name) = key.strip_prefix("loose-").map_or((false, key.as_str()), |name| (true, name));
-    let known = |name: &str| command.get_arguments().find(|argument| argument.get_long() == Some(name));
-    let argument = match known(name) {
-        _ if matches!(name, "help" | "version" | "print-defaults" | "defaults-file") => None,
-        Some(_) => Some(value.as_ref().map_or_else(|| format!("--{name}"), |value| format!("--{name}={value}"))),
-        // "Program Option Modifiers": skip- and disable- switch a flag off, enable- switches it on.
-        None => [("skip-", "0"), ("disable-", "0"), ("enable-", "1")].into_iter().find_map(|(prefix, value)| {
-            let flag = name.strip_prefix(prefix).filter(|flag| {
-                known(flag).is_some_and(|argument| argument.get_num_args().is_some_and(|range| range.min_values() == 0))
-            });
-            flag.map(|flag| format!("--{flag}={value}"))
-        }),
-    };
-    if argument.is_none() && !loose && group != "client" {
-        bail!("{place}: {program} has no option `{name}` for an option file");
+    let in_client = group == "client";
+    match option_and_value(name, value.as_deref(), command) {
+        Some((option, _)) if in_client && !CLIENT_WORDS.contains(&option) => {
+            // Of the client library it is a number of seconds; ours has a unit.
+            let theirs = option == "timeout" && value.as_ref().is_some_and(|value| value.parse::<u64>().is_ok());
+            ensure!(theirs, "{place}: `{option}` does not belong in [client]: move it to [{SHARED_GROUP}]");
+            Ok(None)
+        }
+        Some((option, None)) => Ok(Some(format!("--{option}"))),
+        Some((option, Some(value))) => Ok(Some(format!("--{option}={value}"))),
+        None => {
+            ensure!(loose || in_client, "{place}: this is not an option of {program} for an option file");
+            ensure!(
+                loose || !MISSING_WORDS.contains(&name),
+                "{place}: `{name}` is not supported: write `loose-{name}` to do without"
+            );
+            Ok(None)
+        }
     }
-    Ok(argument)
+}
+
+/// The option that `name` means in an option file, and its value; `None` when there is none.
+fn option_and_value<'a>(
+    name: &'a str,
+    value: Option<&'a str>,
+    command: &Command,
+) -> Option<(&'a str, Option<&'a str>)> {
+    let known = |name: &str| command.get_arguments().find(|argument| argument.get_long() == Some(name));
+    if ["help", "version", "print-defaults", "defaults-file"].contains(&name) {
+        return None;
+    }
+    if known(name).is_some() {
+        return Some((name, value));
+    }
+    // "Program Option Modifiers": skip- and disable- switch a flag off, enable- switches it on.
+    [("skip-", "0"), ("disable-", "0"), ("enable-", "1")].into_iter().find_map(|(prefix, value)| {
+        let flag = name.strip_prefix(prefix)?;
+        let takes_none = known(flag)?.get_num_args()?.min_values() == 0;
+        takes_none.then_some((flag, Some(value)))
+    })
 }
 
 /// What clap found wrong, in our words, with the place when it stands in a file. Never the value of an unknown option,
@@ -520,6 +587,18 @@ mod tests {
             ("[client]\nhost=db01\nport=3307\n", &["--socket=/a"], "/a"),
             ("[client]\nhost=db01\nport=3307\n", &["--host=db02"], "db02:3307"),
             ("[client]\nsocket=/a\n", &["--socket="], DEFAULT_SOCKET),
+            ("[client-server]\nsocket=/a\n[CLIENT-MARIADB]\nport=3307\nhost=db01\n", &["--socket=/b"], "/b"),
+            ("[client-mariadb]\nhost=db01\n", &[], "db01:3306"),
+            ("[client]\nprotocol=tcp\n", &[], "127.0.0.1:3306"),
+            ("[client]\nprotocol=TCP\nsocket=/a\nport=3307\n", &[], "127.0.0.1:3307"),
+            ("[client]\nprotocol=TCP\nhost=localhost\nport=3307\n", &[], "127.0.0.1:3307"),
+            ("[client]\nprotocol=tcp\nhost=db01\n", &[], "db01:3306"),
+            ("[client]\nprotocol=tcp\nhost=db01\n", &["--socket=/a"], "/a"),
+            ("[client]\nprotocol=socket\nport=3307\n", &[], DEFAULT_SOCKET),
+            ("[client]\nprotocol=socket\nsocket=/a\n", &["--port=3307"], "127.0.0.1:3307"),
+            ("[client]\nsocket=/a\n", &["--protocol=TCP"], "127.0.0.1:3306"),
+            ("[client]\nprotocol=socket\nhost=db01\n", &[], "`--protocol SOCKET` and `--host db01` exclude each other"),
+            ("", &["--protocol=pipe"], "`--protocol pipe`: must be TCP or SOCKET"),
         ] {
             assert_eq!(endpoint(text, words), expected, "{text:?} {words:?}");
         }
@@ -597,6 +676,52 @@ mod tests {
     }
 
     #[test]
+    fn of_the_words_of_the_client_programs_those_that_mean_the_same_are_taken() {
+        let refused = |line: &str| {
+            let error = parsed(&format!("[client]\n{line}\n"), &[]).err();
+            error.map(|error| format!("{error:#}").split_once(".cnf:2: ").unwrap().1.to_owned())
+        };
+        for line in [
+            "timeout=5",
+            "loose-timeout=5",
+            "connect-timeout=5",
+            "ssl-cipher=x",
+            "tls-version=TLSv1.3",
+            "no-auto-rehash",
+            "some-word",
+            "max-lag=1s",
+            "help",
+            "skip-ssl",
+            "ssl-verify-server-cert=0",
+            "loose-ssl-capath=/a",
+        ] {
+            assert_eq!(refused(line), None, "{line}");
+        }
+        let budget = parsed("[client]\ntimeout=5\n", &[]).unwrap().budget;
+        assert_eq!(budget, DEFAULT_BUDGET);
+        for (line, word) in [
+            ("timeout=500ms", "timeout"),
+            ("timeout", "timeout"),
+            ("require-writable", "require-writable"),
+            ("loose_require_writable=0", "require-writable"),
+            ("skip-require-writable", "require-writable"),
+            ("format=json", "format"),
+            ("share=1s", "share"),
+            ("allow-port=3307", "allow-port"),
+            ("extra-port=3307", "extra-port"),
+        ] {
+            let expected = format!("`{word}` does not belong in [client]: move it to [mysqlchk]");
+            assert_eq!(refused(line), Some(expected), "{line}");
+        }
+        for (line, word) in
+            [("ssl-capath=/a", "ssl-capath"), ("ssl_crl=/a", "ssl-crl"), ("dns-srv-name=a", "dns-srv-name")]
+        {
+            let expected = format!("`{word}` is not supported: write `loose-{word}` to do without");
+            assert_eq!(refused(line), Some(expected), "{line}");
+        }
+    }
+
+    #[test]
     fn a_message_names_the_place_and_keeps_secrets() {
         let refused = |text: &str, words: &[&str]| format!("{:#}", parsed(text, words).unwrap_err());
         assert!(refused("[mysqlchk]\nport=x\n", &[]).ends_with(".cnf:2: `--port x`: must be a number from 1 to 65535"));
@@ -605,6 +730,12 @@ mod tests {
             [&["--pasword=hidden"][..], &["hidden"], &["-phidden"], &["--password=hidden"], &["--password", "hidden"]]
         {
             assert!(!refused("", words).contains("hidden"), "{words:?}");
+        }
+        for line in
+            ["hidden", "!hidden", "!hidden x", "hidden=", "hidden=hidden", "loose hidden", "[hidden", "a='hidden"]
+        {
+            let message = refused(&format!("[mysqlchk]\n{line}\n"), &[]);
+            assert!(message.contains(".cnf:2: ") && !message.contains("hidden"), "{message}");
         }
     }
 }

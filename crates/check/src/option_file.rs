@@ -14,6 +14,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// The largest option file, in bytes. Theirs are a few hundred bytes; the bound is for what is no option file.
 const FILE_MAX: u64 = 64 * 1024;
+/// The group that all our programs read.
+pub const SHARED_GROUP: &str = "mysqlchk";
+/// The programs of this project, one a line. Each has a group of its name.
+const PROGRAMS: &str = include_str!("../../../PROGRAMS");
 /// How deep `!include` may nest (the `MySQL` programs stop at 10, too).
 const DEPTH_MAX: usize = 10;
 
@@ -51,7 +55,7 @@ impl fmt::Display for Place {
 /// One line of an option file: `key` or `key=value`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// The group it stands in, without brackets.
+    /// The group it stands in, as [`canonical_group`] spells it.
     pub group: String,
     /// The key as options are spelled: `-` for `_`.
     pub key: String,
@@ -129,7 +133,7 @@ fn read_file(path: &Path, opened: io::Result<File>, depth: usize, found: &mut Ve
         let place = Place { file: Rc::clone(&name), line: index + 1 };
         match parse_line(line).with_context(|| place.to_string())? {
             Line::Nothing => {}
-            Line::Group(name) => group = Some(name.to_owned()),
+            Line::Group(name) => group = Some(canonical_group(name).with_context(|| place.to_string())?),
             Line::Setting { key, value } => {
                 let Some(group) = group.clone() else {
                     bail!("{place}: an option before the first [group]");
@@ -215,6 +219,25 @@ fn io_words(error: &io::Error) -> anyhow::Error {
     }
 }
 
+/// A group as we compare it: in lower case, as in the `MySQL` programs, and with `-` for `_`, as in options. `MariaDB`'s
+/// programs read `[client-server]` and `[client-mariadb]` as they read `[client]`.
+///
+/// # Errors
+/// A name that looks like a group of ours and is not one: its rules would be lost without a word.
+fn canonical_group(name: &str) -> Result<String> {
+    let group = name.to_ascii_lowercase().replace('_', "-");
+    let ours = || PROGRAMS.lines().chain([SHARED_GROUP]);
+    let letters = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "");
+    match group.as_str() {
+        "client-server" | "client-mariadb" => Ok("client".to_owned()),
+        name if ours().any(|known| known == name) => Ok(group),
+        name if ours().any(|known| letters(name).starts_with(&letters(known))) => {
+            bail!("[{name}] is neither [{SHARED_GROUP}] nor the group of one of our programs")
+        }
+        _ => Ok(group),
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Line<'a> {
     Nothing,
@@ -236,7 +259,7 @@ fn parse_line(line: &str) -> Result<Line<'_>> {
             ("include" | "includedir", "") => bail!("`!{word}` needs a path"),
             ("include", path) => Ok(Line::Include(path)),
             ("includedir", path) => Ok(Line::IncludeDir(path)),
-            _ => bail!("`!{word}` is neither `!include` nor `!includedir`"),
+            _ => bail!("`!` begins neither `!include` nor `!includedir`"),
         };
     }
     let line = without_comment(line).trim_end();
@@ -393,6 +416,37 @@ mod tests {
         assert_eq!(keys(&settings), ["max-lag=1s", "timeout=2s", "timeout=3s"]);
         assert_eq!(settings.password.as_ref().unwrap().reveal(), "p");
         assert!(!format!("{settings:?}").contains("\"p\""));
+    }
+
+    #[test]
+    fn groups_are_compared_as_the_mysql_programs_do() {
+        for (name, expected) in [
+            ("Mysqlchk-Status", "mysqlchk-status"),
+            ("mysqlchk_status", "mysqlchk-status"),
+            ("GALERA_CHK", "galera-chk"),
+            ("MysqlChk", "mysqlchk"),
+            ("CLIENT", "client"),
+            ("client-server", "client"),
+            ("Client-MariaDB", "client"),
+            ("mysqld", "mysqld"),
+            ("galera", "galera"),
+            ("mysqlcheck", "mysqlcheck"),
+            ("mysql", "mysql"),
+        ] {
+            assert_eq!(canonical_group(name).unwrap(), expected, "{name}");
+        }
+        for (name, shown) in [
+            ("mysqlchk-replicaton", "mysqlchk-replicaton"),
+            ("mysqlchk_status2", "mysqlchk-status2"),
+            ("mysqlchkstatus", "mysqlchkstatus"),
+            ("mysqlchk status", "mysqlchk status"),
+            ("Mysql-Chk", "mysql-chk"),
+            ("galerachk", "galerachk"),
+            ("galera-chk-donor", "galera-chk-donor"),
+        ] {
+            let expected = format!("[{shown}] is neither [mysqlchk] nor the group of one of our programs");
+            assert_eq!(canonical_group(name).unwrap_err().to_string(), expected, "{name}");
+        }
     }
 
     #[test]
