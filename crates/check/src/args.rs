@@ -4,14 +4,14 @@
 //! arguments as if they had been typed there, and one parser reads both; the later one wins.
 
 use std::ffi::OsString;
-use std::fmt;
+use std::fmt::Write;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow, bail, ensure};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser};
 
 use crate::duration;
 use crate::option_file::{self, SHARED_GROUP, Secret, Setting};
@@ -50,6 +50,8 @@ const CLIENT_WORDS: [&str; 11] = [
 /// Words of theirs that we do not have, and that say which server is asked or trusted.
 const MISSING_WORDS: [&str; 7] =
     ["dns-srv-name", "ssl-capath", "ssl-crl", "ssl-crlpath", "ssl-fp", "ssl-fplist", "tls-sni-servername"];
+/// The options that say how an answer is shown, or which instances a request may choose. They bear on no answer.
+const ONLY_SHOWN: [&str; 4] = ["format", "quiet", "reason-phrase", "allow-port"];
 const DEFAULT_USER: &str = "mysqlchk";
 const DEFAULT_PORT: u16 = 3306;
 
@@ -191,24 +193,19 @@ pub struct Plan<O> {
     pub own: O,
     host: Option<String>,
     allowed_ports: Vec<u16>,
-    file: Option<PathBuf>,
+    /// The options that bear on the answer, as [`in_force`] writes them; empty where answers are not shared.
+    in_force: String,
 }
 
 impl<O> Plan<O> {
-    /// The question this check asks of `target`, when answers are shared. Everything that could make the answer another
-    /// one is part of it; the password is not, but the file that gave it is.
+    /// The question this check asks of `target`, when answers are shared: the options in force, and the instance when a
+    /// request chose it. The password is no option; the file that gave it is.
     #[must_use]
-    pub fn question(&self, target: &Target) -> Option<Question>
-    where
-        O: fmt::Debug,
-    {
+    pub fn question(&self, target: &Target) -> Option<Question> {
         let sharing = self.sharing.as_ref()?;
-        let Plan { account, budget, style, own, file, .. } = self;
-        let version = env!("CARGO_PKG_VERSION");
-        let user = &account.user;
-        let limit = sharing.limit;
-        let key = format!("{} {version} {target:?} {user:?} {file:?} {budget:?} {limit:?} {own:?}", style.program);
-        Some(Question::new(sharing, style.program, key))
+        let (program, version, in_force) = (self.style.program, env!("CARGO_PKG_VERSION"), &self.in_force);
+        let chosen = if *target == self.target { String::new() } else { format!(" ?port={}", target.endpoint) };
+        Some(Question::new(sharing, program, format!("{program} {version}{in_force}{chosen}")))
     }
 
     /// The server that a request asks for: the configured one, or that of `?port=`.
@@ -281,13 +278,27 @@ pub fn parse<O: Args>(
         }
         Err(error) => return Err(in_our_words(&error, &settings, &typed)),
     };
+    let in_force = if matches.contains_id("share") { in_force(&command, &matches) } else { String::new() };
     let Line { common, own } =
         Line::<O>::from_arg_matches_mut(&mut matches).map_err(|error| in_our_words(&error, &settings, &typed))?;
     if common.print_defaults {
         return Ok(Asked::Print(defaults_as_text(program, &from_files, files.password.as_ref())));
     }
     validate(&own).map_err(Error::msg)?;
-    Ok(Asked::Check(Box::new(plan(program, common, own, named, files.password)?)))
+    Ok(Asked::Check(Box::new(plan(program, common, own, files.password, in_force)?)))
+}
+
+/// The options that bear on the answer, with the values they have after files and command line, each as ` --option="value"`.
+/// Quoted, a value cannot look like another option or line.
+fn in_force(command: &Command, matches: &ArgMatches) -> String {
+    let mut text = String::new();
+    for argument in command.get_arguments() {
+        let Some(option) = argument.get_long().filter(|option| !ONLY_SHOWN.contains(option)) else { continue };
+        for value in matches.get_raw(argument.get_id().as_str()).into_iter().flatten() {
+            let _ = write!(text, " --{option}=\"{}\"", value.as_encoded_bytes().escape_ascii());
+        }
+    }
+    text
 }
 
 /// Host and port name a server, and so does a socket: of the two the one that was named last counts, in the order of the
@@ -329,8 +340,8 @@ fn plan<O>(
     program: &'static str,
     common: Common,
     own: O,
-    file: Option<PathBuf>,
     password: Option<Secret>,
+    in_force: String,
 ) -> Result<Plan<O>> {
     let named_localhost = common.host.as_deref() == Some("localhost");
     let host = common.host.filter(|host| host != "localhost" && !host.is_empty());
@@ -364,7 +375,7 @@ fn plan<O>(
         own,
         host,
         allowed_ports: common.allow_port,
-        file,
+        in_force,
     })
 }
 
@@ -542,6 +553,18 @@ mod tests {
     struct Options {
         #[arg(long, value_parser = switch, num_args = 0..=1, require_equals = true, default_value = "0", default_missing_value = "1")]
         require_writable: bool,
+        #[arg(long, value_parser = |text: &str| Ok::<_, String>(Unshown(text.into())))]
+        unshown: Option<Unshown>,
+    }
+
+    /// A value that keeps itself to itself, as a secret does.
+    #[derive(Clone)]
+    struct Unshown(#[expect(dead_code, reason = "only its place in the key counts")] String);
+
+    impl std::fmt::Debug for Unshown {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            Ok(())
+        }
     }
 
     /// Parses an option file of this text and these words.
@@ -667,9 +690,20 @@ mod tests {
             &["--extra-port=3307"],
             &["--ssl-mode=REQUIRED"],
             &["--ssl-ca=/a"],
+            &["--unshown=a"],
         ] {
             assert_ne!(plain, key("", words), "{words:?}");
         }
+        assert_ne!(key("", &["--unshown=a"]), key("", &["--unshown=b"]));
+        // What is in force counts, and not how it came to be.
+        assert_eq!(plain, key("", &["--timeout=900ms"]));
+        assert_eq!(
+            key("[mysqlchk]\nuser=a\nrequire-writable\n", &["--user=b"]),
+            key("", &["--require-writable=1", "-ub"])
+        );
+        let several = parsed("", &["--share=500ms", "--allow-port=3307"]).unwrap();
+        let asked = |target: &Target| format!("{:?}", several.question(target));
+        assert_ne!(asked(&several.instance("3307").unwrap()), asked(&several.target));
         assert!(!key("[client]\npassword=hidden\n", &[]).contains("hidden"));
         let unshared = parsed("", &[]).unwrap();
         assert!(unshared.question(&unshared.target).is_none());

@@ -23,7 +23,6 @@ mod variable;
 mod verdict;
 
 use std::env;
-use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
@@ -61,7 +60,7 @@ pub trait Check {
     /// The question it answers, for `--help`.
     const ABOUT: &'static str;
     /// The options that only this check has.
-    type Options: clap::Args + fmt::Debug;
+    type Options: clap::Args;
     /// What the server said, in typed values. The JSON form shows all of it.
     type Facts: serde::Serialize;
 
@@ -141,7 +140,7 @@ struct Refusal {
 }
 
 /// The options and the request together: which instance is asked, and whether the answer is shared.
-fn aim<O: fmt::Debug>(plan: anyhow::Result<Box<Plan<O>>>, request: &Request) -> Result<Aim<O>, Refusal> {
+fn aim<O>(plan: anyhow::Result<Box<Plan<O>>>, request: &Request) -> Result<Aim<O>, Refusal> {
     let plan = plan.map_err(|why| Refusal { why, misconfigured: true })?;
     let target = plan.chosen(request).map_err(|why| Refusal { why, misconfigured: false })?;
     let question = plan.question(&target);
