@@ -114,7 +114,8 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
-/// Which family of servers answers, told from the version in the greeting.
+/// Which family of servers answers. The greeting of a `MariaDB` begins with `5.5.5-` or has `-MariaDB` in it; a `MariaDB`
+/// whose option `version` hides that is taken for a `MySQL` of that version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// `MariaDB`, any version.
@@ -124,11 +125,10 @@ pub enum Family {
 }
 
 impl Family {
-    /// `MariaDB` 10 greets with `5.5.5-10.x.y-MariaDB`, later ones with their own number; no release of `MySQL` has either
-    /// (5.5.5 was a milestone of 2010).
+    /// From what the driver makes of a greeting, with our stand-in for `regex`: no other one has this constant.
     fn from_version(version: (u16, u16, u16)) -> Family {
         match version {
-            (5, 5, 5) | (10.., _, _) => Family::MariaDb,
+            regex::MARIADB => Family::MariaDb,
             (major, minor, patch) => Family::MySql(major, minor, patch),
         }
     }
@@ -414,13 +414,33 @@ fn server_words(code: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mysql_common::constants::{CapabilityFlags, StatusFlags};
+    use mysql_common::packets::HandshakePacket;
 
     #[test]
     fn families_are_told_by_their_greeting() {
-        assert_eq!(Family::from_version((5, 5, 5)), Family::MariaDb);
-        assert_eq!(Family::from_version((11, 8, 6)), Family::MariaDb);
-        assert_eq!(Family::from_version((8, 0, 22)), Family::MySql(8, 0, 22));
-        assert_eq!(Family::from_version((9, 7, 4)), Family::MySql(9, 7, 4));
+        let family = |greeting: &str| {
+            let (salt, none) = (*b"abcdefgh", CapabilityFlags::empty());
+            let packet = HandshakePacket::new(
+                10,
+                greeting.as_bytes(),
+                1,
+                salt,
+                None::<&[u8]>,
+                none,
+                33,
+                StatusFlags::empty(),
+                None::<&[u8]>,
+            );
+            Family::from_version(packet.server_version_parsed().unwrap())
+        };
+        for greeting in ["5.5.5-10.11.19-MariaDB-0+deb12u1", "11.8.6-MariaDB", "11.4.5-3-MariaDB-enterprise-log"] {
+            assert_eq!(family(greeting), Family::MariaDb, "{greeting}");
+        }
+        assert_eq!(family("5.7.44-log"), Family::MySql(5, 7, 44));
+        assert_eq!(family("9.7.4"), Family::MySql(9, 7, 4));
+        assert_eq!(family("10.0.0"), Family::MySql(10, 0, 0));
+        assert_eq!(family("11.8.6"), Family::MySql(11, 8, 6));
     }
 
     #[test]

@@ -5,10 +5,17 @@
 //! still 0.11 of 0.4 with `regex-lite`). So those two are matched by hand, and any other pattern goes to `regex-lite`;
 //! all patterns of the driver are ASCII, and so is what they match.
 //!
+//! One answer differs from the engine's, on purpose: the number of a `MariaDB` greeting is [`MARIADB`]. The driver gives its
+//! caller three numbers and nothing else of a greeting, and the number of `MariaDB` 11 may be that of a `MySQL` to come.
+//!
 //! There is nothing here but what `mysql_common` 0.37 calls. When a driver update fails to compile against this crate, it
 //! uses more of `regex` than it did: add that here if it is as simple, or remove the `[patch.crates-io]` entry of the
 //! workspace to go back to the full engine. When only its patterns change, they are matched by `regex-lite`, and the
 //! gates on instructions say so. It can all go when the driver parses versions without `regex`.
+
+/// What the driver reports as the version of a `MariaDB`: the number that `MariaDB` 10 puts before its own
+/// (`5.5.5-10.11.19-MariaDB`) and that later ones leave out. No release of `MySQL` has it (5.5.5 was a milestone of 2010).
+pub const MARIADB: (u16, u16, u16) = (5, 5, 5);
 
 /// Matching on bytes, which is all that the driver does.
 pub mod bytes {
@@ -98,6 +105,9 @@ mod version {
     /// The same: any greeting.
     pub(crate) const ANY: &str = r"^(\d{1,2})\.(\d{1,2})\.(\d{1,3})(.*)";
 
+    /// [`crate::MARIADB`], in text.
+    const FIVES: Parts<'static> = ["5", "5", "5"];
+
     /// Major, minor and patch.
     pub type Parts<'h> = [&'h str; 3];
 
@@ -119,7 +129,10 @@ mod version {
 
         pub(crate) fn parts(self, text: &str) -> Option<Parts<'_>> {
             match self {
-                Version::Any => numbers(text).map(|(parts, _)| parts),
+                Version::Any => match numbers(text)? {
+                    (_, rest) if rest.contains("-MariaDB") => Some(FIVES),
+                    (parts, _) => Some(parts),
+                },
                 Version::MariaDb => {
                     let mariadb = |text| numbers(text).filter(|(_, rest)| rest.starts_with("-MariaDB"));
                     let prefixed = text.strip_prefix("5.5.5-").and_then(mariadb);
@@ -163,6 +176,13 @@ mod tests {
         assert_eq!(parts(&mariadb, b"9.7.4"), None);
         assert_eq!(parts(&any, b"9.7.4-debian"), expect("9", "7", "4"));
         assert_eq!(parts(&any, b"\xff.0"), None);
+        // In one place each: behind the prefix, without it, and after a build number (`MariaDB` Enterprise).
+        for mariadb in
+            ["5.5.5-10.11.19-MariaDB-0+deb12u1", "11.8.6-MariaDB", "11.4.5-3-MariaDB-enterprise-log", "5.5.5-10.4.34"]
+        {
+            assert_eq!(parts(&any, mariadb.as_bytes()), expect("5", "5", "5"), "{mariadb}");
+        }
+        assert_eq!(parts(&any, b"10.0.0"), expect("10", "0", "0"));
         assert!(any.is_match(b"8.0.22") && !any.is_match(b"x"));
     }
 
@@ -198,7 +218,8 @@ mod tests {
         ];
         for pattern in [MARIADB, ANY] {
             let (by_hand, engine) = (Regex::new(pattern).unwrap(), Regex::lite(pattern).unwrap());
-            for text in texts {
+            // But for the number of a `MariaDB`.
+            for text in texts.into_iter().filter(|text| pattern == MARIADB || !text.contains("-MariaDB")) {
                 assert_eq!(parts(&by_hand, text.as_bytes()), parts(&engine, text.as_bytes()), "{pattern} {text:?}");
             }
         }
