@@ -150,6 +150,15 @@ fn every_rule_of_the_table_on_a_real_cluster() {
         assert_verdict(node(1), &["--available-when-readonly"], SYNCED);
         assert_verdict_of("mysqlchk-status", node(1), &["--require-writable"], "down: read_only is ON, not OFF");
     });
+    story(&cluster, "a node without a network", |cluster| {
+        node(1).stop();
+        node(1).launch(&["--skip-networking"]);
+        cluster.until(1, "wsrep_local_state", "4");
+        assert_verdict(node(1), &[], "down: skip_networking is ON");
+        assert_verdict(node(1), &["--allow-skip-networking"], SYNCED);
+        assert_verdict_of("mysqlchk-status", node(1), &[], "down: skip_networking is ON");
+        node(1).stop();
+    });
     story(&cluster, "a node whose queue is long", |cluster| {
         cluster.hold_applier(1, 6);
         assert_verdict(node(1), &[], SYNCED);

@@ -35,6 +35,12 @@ impl Variable {
         self.is("OFF") || self.is("0")
     }
 
+    /// Whether it is known, and anything but off: a switch that a server has and that is not where it should be.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.is_known() && !self.is_off()
+    }
+
     /// The value of a switch in the words of the manual, `ON` for `1` and `OFF` for `0`.
     #[must_use]
     pub fn switch(&self) -> &str {
@@ -76,15 +82,16 @@ mod tests {
 
     #[test]
     fn a_switch_is_on_or_off_or_neither() {
-        for (value, on, off, shown) in [
-            (Variable::from("1"), true, false, "ON"),
-            (Variable::from("on"), true, false, "on"),
-            (Variable::from("0"), false, true, "OFF"),
-            (Variable::from("OFF"), false, true, "OFF"),
-            (Variable::from("NO_LOCK"), false, false, "NO_LOCK"),
-            (Variable::default(), false, false, "NULL"),
+        for (value, on, off, set, shown) in [
+            (Variable::from("1"), true, false, true, "ON"),
+            (Variable::from("on"), true, false, true, "on"),
+            (Variable::from("0"), false, true, false, "OFF"),
+            (Variable::from("OFF"), false, true, false, "OFF"),
+            (Variable::from("NO_LOCK"), false, false, true, "NO_LOCK"),
+            (Variable::default(), false, false, false, "NULL"),
         ] {
-            assert_eq!((value.is_on(), value.is_off(), value.switch()), (on, off, shown), "{value:?}");
+            let seen = (value.is_on(), value.is_off(), value.is_set(), value.switch());
+            assert_eq!(seen, (on, off, set, shown), "{value:?}");
         }
     }
 }

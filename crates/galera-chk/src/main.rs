@@ -28,6 +28,10 @@ pub(crate) struct Options {
     /// Down when more write sets wait to be applied [default: no limit]
     #[arg(long, value_name = "WRITESETS", value_parser = number::<u64>(0..=u64::MAX))]
     max_recv_queue: Option<u64>,
+    /// Up although the server takes no connections over TCP
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "0", default_missing_value = "1",
+          value_parser = switch, hide_default_value = true)]
+    allow_skip_networking: bool,
 }
 
 /// When a donor may take traffic.

@@ -13,6 +13,7 @@ const MARIADB: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM information_sch
     'WSREP_DESYNC_COUNT', 'WSREP_CLUSTER_SIZE', 'WSREP_LOCAL_RECV_QUEUE') \
     UNION ALL SELECT 'wsrep_on', @@global.wsrep_on \
     UNION ALL SELECT 'wsrep_provider', @@global.wsrep_provider \
+    UNION ALL SELECT 'skip_networking', @@global.skip_networking \
     UNION ALL SELECT 'wsrep_reject_queries', @@global.wsrep_reject_queries \
     UNION ALL SELECT 'wsrep_desync', @@global.wsrep_desync \
     UNION ALL SELECT 'wsrep_sst_method', @@global.wsrep_sst_method \
@@ -24,7 +25,7 @@ const MYSQL: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM performance_schem
     ('wsrep_cluster_status', 'wsrep_connected', 'wsrep_ready', 'wsrep_local_state', 'wsrep_local_state_comment', \
     'wsrep_desync_count', 'wsrep_cluster_size', 'wsrep_local_recv_queue') \
     UNION ALL SELECT VARIABLE_NAME, VARIABLE_VALUE FROM performance_schema.global_variables WHERE VARIABLE_NAME IN \
-    ('wsrep_provider', 'wsrep_reject_queries', 'wsrep_desync', 'wsrep_sst_method', \
+    ('wsrep_provider', 'skip_networking', 'wsrep_reject_queries', 'wsrep_desync', 'wsrep_sst_method', \
     'wsrep_sst_donor_rejects_queries', 'read_only', 'pxc_maint_mode') \
     UNION ALL SELECT 'wsrep_on', @@wsrep_on";
 
@@ -41,6 +42,8 @@ pub(crate) struct Facts {
     pub(crate) wsrep_on: Variable,
     /// A path; `none` without a provider.
     pub(crate) wsrep_provider: Variable,
+    /// The server takes no connections over TCP.
+    pub(crate) skip_networking: Variable,
     pub(crate) wsrep_cluster_status: Variable,
     pub(crate) wsrep_connected: Variable,
     pub(crate) wsrep_ready: Variable,
@@ -96,6 +99,7 @@ fn facts(rows: &[Row]) -> Facts {
     Facts {
         wsrep_on: text("wsrep_on"),
         wsrep_provider: text("wsrep_provider"),
+        skip_networking: text("skip_networking"),
         wsrep_cluster_status: text("wsrep_cluster_status"),
         wsrep_connected: text("wsrep_connected"),
         wsrep_ready: text("wsrep_ready"),

@@ -25,6 +25,9 @@ fn refusal(facts: &Facts, options: &Options) -> Option<String> {
     if ["NULL", "none", ""].contains(&facts.wsrep_provider.text()) {
         return Some("wsrep_provider is none: not a Galera node".into());
     }
+    if facts.skip_networking.is_set() && !options.allow_skip_networking {
+        return Some("skip_networking is ON".into());
+    }
     if !facts.wsrep_cluster_status.is("Primary") {
         return Some(format!("wsrep_cluster_status is {}, not Primary", facts.wsrep_cluster_status));
     }
@@ -125,6 +128,7 @@ mod tests {
         Facts {
             wsrep_on: some("1"),
             wsrep_provider: some("/usr/lib/galera/libgalera_smm.so"),
+            skip_networking: some("0"),
             wsrep_cluster_status: some("Primary"),
             wsrep_connected: some("ON"),
             wsrep_ready: some("ON"),
@@ -149,6 +153,7 @@ mod tests {
             available_when_readonly: false,
             min_cluster_size: 1,
             max_recv_queue: None,
+            allow_skip_networking: false,
         }
     }
 
@@ -177,6 +182,7 @@ mod tests {
     #[expect(clippy::too_many_lines, reason = "one row a case")]
     fn the_table() {
         let desync_allowed = || Options { available_when_desynced: true, ..options() };
+        let local = || Facts { skip_networking: some("ON"), ..synced() };
         let read_only = || Facts { read_only: some("1"), ..synced() };
         let rows = vec![
             (Facts::default(), options(), "down: wsrep_on is NULL: not a Galera node"),
@@ -186,6 +192,8 @@ mod tests {
                 options(),
                 "down: wsrep_provider is none: not a Galera node",
             ),
+            (local(), options(), "down: skip_networking is ON"),
+            (local(), Options { allow_skip_networking: true, ..options() }, UP),
             (
                 Facts { wsrep_cluster_status: some("non-Primary"), ..synced() },
                 options(),
