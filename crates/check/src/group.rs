@@ -7,32 +7,49 @@
 use serde::Serialize;
 
 use crate::rows::Row;
+use crate::server::Family;
 
 /// Asks for the members as this server sees them, and for its own applier queue. `MySQL` 8.0.2 and later; no row on a
 /// server without the plugin. Privilege: `SELECT` on `performance_schema.replication_group_members` and
-/// `replication_group_member_stats`.
+/// `replication_group_member_stats`. [`statement`] has the one for a server.
 pub const STATEMENT: &str = "SELECT m.MEMBER_ID = @@server_uuid AS is_own, m.MEMBER_STATE, m.MEMBER_ROLE, \
     s.COUNT_TRANSACTIONS_REMOTE_IN_APPLIER_QUEUE AS applier_queue \
     FROM performance_schema.replication_group_members AS m \
     LEFT JOIN performance_schema.replication_group_member_stats AS s USING (MEMBER_ID)";
+/// The same of `MySQL` 5.7.17 and later, which has no applier queue to show, and no role but by the status variable: the id
+/// of the primary, or empty where every member is one. Privilege: `SELECT` on `performance_schema.replication_group_members`.
+const MYSQL_5_7: &str = "SELECT m.MEMBER_ID = @@server_uuid AS is_own, m.MEMBER_STATE, \
+    IF(m.MEMBER_STATE = 'ONLINE', IF(p.VARIABLE_VALUE IN ('', m.MEMBER_ID), 'PRIMARY', 'SECONDARY'), '') AS MEMBER_ROLE, \
+    NULL AS applier_queue FROM performance_schema.replication_group_members AS m \
+    LEFT JOIN performance_schema.global_status AS p ON p.VARIABLE_NAME = 'group_replication_primary_member'";
+
+/// The statement that asks a server for its group; `None` for one that has no Group Replication.
+#[must_use]
+pub fn statement(family: Family) -> Option<&'static str> {
+    match family {
+        Family::MySql(8.., ..) => Some(STATEMENT),
+        Family::MySql(5, 7, 17..) => Some(MYSQL_5_7),
+        Family::MySql(..) | Family::MariaDb => None,
+    }
+}
 
 /// A server's place in its group, as it sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Membership {
     /// `ONLINE`, `RECOVERING`, `OFFLINE`, `ERROR`.
     pub state: String,
-    /// `PRIMARY` or `SECONDARY`; empty outside a group.
+    /// `PRIMARY` or `SECONDARY`; empty outside a group, and on `MySQL` 5.7 while it is not `ONLINE`.
     pub role: String,
     /// All members of the group, with this one; those expelled are none.
     pub members: usize,
     /// Those that are not `UNREACHABLE`, with this one.
     pub reachable: usize,
-    /// Transactions of other members that wait to be applied here; `None` is unknown.
+    /// Transactions of other members that wait to be applied here; `None` is unknown, as on `MySQL` 5.7.
     pub applier_queue: Option<u64>,
 }
 
 impl Membership {
-    /// Reads the answer to [`STATEMENT`]; `None` for a server that has nothing to do with a group.
+    /// Reads the answer to a [`statement`]; `None` for a server that has nothing to do with a group.
     #[must_use]
     pub fn of(rows: &[Row]) -> Option<Membership> {
         // Outside a group the plugin shows one row, whose id may be empty; of another one who is online it is not.
@@ -74,6 +91,21 @@ mod tests {
             ("MEMBER_ROLE", Some(role)),
             ("applier_queue", Some("7")),
         ])
+    }
+
+    #[test]
+    fn a_server_is_asked_in_its_own_words() {
+        for (family, asked) in [
+            (Family::MariaDb, None),
+            (Family::MySql(5, 6, 51), None),
+            (Family::MySql(5, 7, 16), None),
+            (Family::MySql(5, 7, 17), Some(MYSQL_5_7)),
+            (Family::MySql(8, 0, 11), Some(STATEMENT)),
+            (Family::MySql(9, 7, 4), Some(STATEMENT)),
+            (Family::MySql(10, 0, 0), Some(STATEMENT)),
+        ] {
+            assert_eq!(statement(family), asked, "{family:?}");
+        }
     }
 
     #[test]
