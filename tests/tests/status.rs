@@ -1,7 +1,7 @@
 //! `mysqlchk-status` and a real server: each rule of its table, brought about by the server itself.
 //!
-//! Two rules need another one: `offline_mode` exists on `MySQL` only (see the unit tests), and `wsrep_ready` counts on a
-//! Galera node only (see the suite of `galera-chk`).
+//! Some need another one: `offline_mode` exists on `MySQL` only, `wsrep_ready` counts on a Galera node only (see the suite of
+//! `galera-chk`), and what is set when a server starts is in the states of the suite `servers`.
 
 use std::time::Duration;
 

@@ -10,7 +10,6 @@ use probe::Facts;
 
 /// The options of this check alone.
 #[derive(Debug, Default, clap::Args)]
-#[expect(clippy::struct_field_names, reason = "a field is named as its option")]
 pub(crate) struct Options {
     /// Up only when the server takes writes
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "0", default_missing_value = "1",
@@ -23,6 +22,10 @@ pub(crate) struct Options {
     /// Up only when a source hands out values of its own: `2/1` and `2/2` on two that replicate from each other
     #[arg(long, value_name = "INCREMENT/OFFSET", value_parser = auto_increment)]
     require_auto_increment: Option<AutoIncrement>,
+    /// Up although the server takes no connections over TCP
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "0", default_missing_value = "1",
+          value_parser = switch, hide_default_value = true)]
+    allow_skip_networking: bool,
 }
 
 /// What keeps the values of several sources apart: each steps by at least their number, from an offset of its own.

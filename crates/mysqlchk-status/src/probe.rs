@@ -4,33 +4,47 @@
 //! status table behind `wsrep_ready` is only filled on a Galera node, since `IF` does not evaluate what it does not return
 //! (measured on `MariaDB` 10.11.19: 0.02 ms of server CPU against 0.14 ms for `SHOW STATUS LIKE`).
 
+use std::borrow::Cow;
+
 use anyhow::Context;
 use check::group::{self, Membership};
 use check::{Family, Row, Rows, ServerError, Session, Variable};
 
 use crate::Options;
 
-/// `MariaDB` built with wsrep, which every packaged one is (10.1 and later).
-const MARIADB: &str = "SELECT @@global.read_only AS read_only, \
+/// `MariaDB` built with wsrep, which every packaged one is (10.1 and later). `transaction_read_only` is an alias since 11.1.
+const MARIADB: &str = "SELECT @@global.read_only AS read_only, @@global.skip_networking AS skip_networking, \
     @@global.auto_increment_increment AS auto_increment_increment, \
-    @@global.auto_increment_offset AS auto_increment_offset, @@global.wsrep_on AS wsrep_on, \
+    @@global.auto_increment_offset AS auto_increment_offset, \
+    @@global.tx_read_only AS transaction_read_only, @@global.innodb_read_only AS innodb_read_only, \
+    @@global.innodb_force_recovery AS innodb_force_recovery, @@global.wsrep_on AS wsrep_on, \
     IF(@@global.wsrep_on, (SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS \
     WHERE VARIABLE_NAME = 'WSREP_READY'), NULL) AS wsrep_ready";
-/// `MySQL` 5.7.8 and later. The wsrep rows exist in XtraDB Cluster and Codership builds only; without the first the table
+/// `MySQL` 8.0 and later. The wsrep rows exist in XtraDB Cluster and Codership builds only; without the first the table
 /// of variables is not filled for the second (measured on 9.7.4: 0.24 ms of server CPU against 0.50 ms).
-const MYSQL: &str = "SELECT @@global.read_only AS read_only, \
+const MYSQL: &str = "SELECT @@global.read_only AS read_only, @@global.skip_networking AS skip_networking, \
     @@global.auto_increment_increment AS auto_increment_increment, \
-    @@global.auto_increment_offset AS auto_increment_offset, @@global.super_read_only AS super_read_only, \
+    @@global.auto_increment_offset AS auto_increment_offset, \
+    @@global.transaction_read_only AS transaction_read_only, @@global.innodb_read_only AS innodb_read_only, \
+    @@global.innodb_force_recovery AS innodb_force_recovery, @@global.super_read_only AS super_read_only, \
     @@global.offline_mode AS offline_mode, ready.VARIABLE_VALUE AS wsrep_ready, \
     (SELECT provider.VARIABLE_VALUE <> 'none' FROM performance_schema.global_variables AS provider \
     WHERE provider.VARIABLE_NAME = 'wsrep_provider' AND ready.VARIABLE_VALUE IS NOT NULL) AS wsrep_on \
     FROM (SELECT 1) AS one \
     LEFT JOIN performance_schema.global_status AS ready ON ready.VARIABLE_NAME = 'wsrep_ready'";
+/// The variable in [`MYSQL`] that 8.0 and later have, and its name before (`MySQL` 5.7 manual, "Server System Variables").
+const RENAMED: [&str; 2] = ["@@global.transaction_read_only", "@@global.tx_read_only"];
 /// Whether this is to be a member of a replication group; needs no privilege. With `--require-writable` on `MySQL` 8.0 and
 /// later it is asked in the same round trip, and after it the members: an account that may not see those is refused there.
 const PLUGIN: &str = "SELECT PLUGIN_STATUS FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'group_replication'";
-/// Before that, and where a server knows one of the names above not.
-const ANY: &str = "SELECT @@global.read_only AS read_only, \
+/// For older servers, and for a `MariaDB` built without wsrep: `MySQL` 5.6.7 and `MariaDB` 10.0 and later.
+const PLAIN: &str = "SELECT @@global.read_only AS read_only, @@global.skip_networking AS skip_networking, \
+    @@global.auto_increment_increment AS auto_increment_increment, \
+    @@global.auto_increment_offset AS auto_increment_offset, \
+    @@global.tx_read_only AS transaction_read_only, @@global.innodb_read_only AS innodb_read_only, \
+    @@global.innodb_force_recovery AS innodb_force_recovery";
+/// What every server has, whatever stands between it and us.
+const ANY: &str = "SELECT @@global.read_only AS read_only, @@global.skip_networking AS skip_networking, \
     @@global.auto_increment_increment AS auto_increment_increment, \
     @@global.auto_increment_offset AS auto_increment_offset";
 
@@ -44,10 +58,18 @@ const TABLE_PRIVILEGE: u16 = 1142;
 pub(crate) struct Facts {
     /// `OFF`, `ON`, `0`, `1`; `MariaDB` 12 also `NO_LOCK` and `NO_LOCK_NO_ADMIN`.
     pub(crate) read_only: Variable,
+    /// The server takes no connections over TCP.
+    pub(crate) skip_networking: Variable,
     /// The step between the values a table hands out; `None` is unknown.
     pub(crate) auto_increment_increment: Option<u32>,
     /// The first of them; `None` is unknown.
     pub(crate) auto_increment_offset: Option<u32>,
+    /// A new session's transactions are read-only: `tx_read_only` on `MariaDB` and `MySQL` 5.7.
+    pub(crate) transaction_read_only: Variable,
+    /// The server was started with `InnoDB` read-only.
+    pub(crate) innodb_read_only: Variable,
+    /// From 0 to 6. `MySQL` refuses every insert from 1 on (1881), `MariaDB` from 5 on (1836, 1036; measured on 10.11 and 11.8).
+    pub(crate) innodb_force_recovery: Variable,
     /// `MySQL` 5.7.8 and later.
     pub(crate) super_read_only: Variable,
     /// `MySQL` 5.7.5 and later.
@@ -64,36 +86,44 @@ pub(crate) struct Facts {
 #[derive(Debug, Default, Clone, serde::Serialize)]
 #[serde(untagged)]
 pub(crate) enum Group {
-    /// It has nothing to do with one, or was not asked.
+    /// It is to be a member of none, or was not asked.
     #[default]
     None,
-    /// It has, and the account may not see more.
+    /// It is, and the account may not see more.
     Hidden,
     /// As it sees it.
     Seen(Membership),
 }
 
-/// Asks for the switches; a second time only where the first statement is unknown to the server.
+/// Asks for the switches; again only where the server does not know one of them.
 ///
 /// # Errors
-/// When the server refuses both, or answers without a row.
+/// When the server refuses the statement, or answers without a row.
 pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> anyhow::Result<Facts> {
-    let statements: &[&str] = match session.family() {
-        Family::MariaDb => &[MARIADB],
-        Family::MySql(8.., ..) if options.require_writable => &[MYSQL, PLUGIN, group::STATEMENT],
-        Family::MySql(major, minor, patch) if (major, minor, patch) >= (5, 7, 8) => &[MYSQL],
-        Family::MySql(..) => &[ANY],
-    };
-    let mut answers = session.query_each(statements).into_iter();
+    let family = session.family();
+    let first = statement(family);
+    let members = (matches!(family, Family::MySql(8.., ..)) && options.require_writable).then_some(group::STATEMENT);
+    let statements = members.map_or(vec![&*first], |members| vec![&*first, PLUGIN, members]);
+    let mut answers = session.query_each(&statements).into_iter();
     let mut next = || answers.next().context("cannot query: no answer");
     let (rows, as_asked) = match next()? {
-        Err(error) if error.code() == Some(UNKNOWN_VARIABLE) => (ask_another_way(session, statements)?, false),
+        Err(error) if error.code() == Some(UNKNOWN_VARIABLE) => (ask_another_way(session, &first, error)?, false),
         answer => (answer?, true),
     };
     let facts = rows.first().map(facts).context("cannot query: the answer has no row")?;
     // What was asked for has to be there: a partial answer is no answer.
-    let group = if as_asked && statements.len() > 1 { group(&next()??, next())? } else { Group::None };
+    let group = if as_asked && members.is_some() { group(&next()??, next())? } else { Group::None };
     Ok(Facts { group, ..facts })
+}
+
+/// The switches, in the words of this server.
+fn statement(family: Family) -> Cow<'static, str> {
+    match family {
+        Family::MariaDb => MARIADB.into(),
+        Family::MySql(8.., ..) => MYSQL.into(),
+        Family::MySql(5, 7, 8..) => MYSQL.replace(RENAMED[0], RENAMED[1]).into(),
+        Family::MySql(..) => PLAIN.into(),
+    }
 }
 
 /// The place in a replication group, from the row of the plugin and the members.
@@ -107,22 +137,27 @@ fn group(plugin: &Rows, members: anyhow::Result<Result<Rows, ServerError>>) -> a
 }
 
 /// Where a variable is unknown: a `MariaDB` can be told to greet as `MySQL` (`version=8.0.11`), or is built without wsrep.
-fn ask_another_way(session: &mut Session<'_>, asked: &[&str]) -> Result<Rows, ServerError> {
-    if asked != [MARIADB] {
-        match session.query(MARIADB) {
-            Err(error) if error.code() == Some(UNKNOWN_VARIABLE) => {}
-            answer => return answer,
+fn ask_another_way(session: &mut Session<'_>, asked: &str, unknown: ServerError) -> Result<Rows, ServerError> {
+    let mut answer = Err(unknown);
+    for statement in [MARIADB, PLAIN, ANY].into_iter().filter(|statement| *statement != asked) {
+        answer = session.query(statement);
+        if !matches!(&answer, Err(error) if error.code() == Some(UNKNOWN_VARIABLE)) {
+            break;
         }
     }
-    session.query(ANY)
+    answer
 }
 
 fn facts(row: &Row) -> Facts {
     let number = |name| row.get(&[name]).and_then(|value| value.parse().ok());
     Facts {
         read_only: row.variable("read_only"),
+        skip_networking: row.variable("skip_networking"),
         auto_increment_increment: number("auto_increment_increment"),
         auto_increment_offset: number("auto_increment_offset"),
+        transaction_read_only: row.variable("transaction_read_only"),
+        innodb_read_only: row.variable("innodb_read_only"),
+        innodb_force_recovery: row.variable("innodb_force_recovery"),
         super_read_only: row.variable("super_read_only"),
         offline_mode: row.variable("offline_mode"),
         wsrep_on: row.variable("wsrep_on"),
@@ -163,11 +198,46 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_asked_in_its_own_words() {
+        assert_eq!(statement(Family::MariaDb), MARIADB);
+        assert_eq!(statement(Family::MySql(5, 7, 7)), PLAIN);
+        let older = statement(Family::MySql(5, 7, 8));
+        assert!(older.contains("@@global.tx_read_only AS transaction_read_only") && older.contains("super_read_only"));
+        assert!(!older.contains(RENAMED[0]), "{older}");
+        for (major, minor) in [(8, 0), (9, 7), (10, 0), (11, 8)] {
+            assert_eq!(statement(Family::MySql(major, minor, 0)), MYSQL, "{major}.{minor}");
+        }
+    }
+
+    #[test]
     fn every_switch_of_mysql_is_read() {
-        let names = ["read_only", "super_read_only", "offline_mode", "wsrep_on", "wsrep_ready"];
+        let names = [
+            "read_only",
+            "skip_networking",
+            "transaction_read_only",
+            "innodb_read_only",
+            "innodb_force_recovery",
+            "super_read_only",
+            "offline_mode",
+            "wsrep_on",
+            "wsrep_ready",
+        ];
+        for name in names {
+            assert!(MYSQL.contains(&format!("AS {name}")), "{name}");
+        }
         let facts = facts(&Row::of(&names.map(|name| (name, Some(name)))));
         assert_eq!(
-            [facts.read_only, facts.super_read_only, facts.offline_mode, facts.wsrep_on, facts.wsrep_ready],
+            [
+                facts.read_only,
+                facts.skip_networking,
+                facts.transaction_read_only,
+                facts.innodb_read_only,
+                facts.innodb_force_recovery,
+                facts.super_read_only,
+                facts.offline_mode,
+                facts.wsrep_on,
+                facts.wsrep_ready
+            ],
             names.map(Variable::from)
         );
     }

@@ -8,29 +8,17 @@ use crate::{AutoIncrement, Options};
 /// Applies the rules of mysqlchk-status(8); the first that matches wins.
 pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
     let read_only = facts.read_only.switch();
-    let a_node = facts.wsrep_on.is_known() && !facts.wsrep_on.is_off();
-    if facts.offline_mode.is_known() && !facts.offline_mode.is_off() {
+    if facts.offline_mode.is_set() {
         return down("offline_mode is ON");
     }
-    if a_node && !facts.wsrep_ready.is_on() {
+    if facts.skip_networking.is_set() && !options.allow_skip_networking {
+        return down("skip_networking is ON");
+    }
+    if facts.wsrep_on.is_set() && !facts.wsrep_ready.is_on() {
         return down(format!("wsrep_ready is {}, not ON", facts.wsrep_ready));
     }
-    if options.require_writable && !facts.read_only.is_off() {
-        return down(format!("read_only is {read_only}, not OFF"));
-    }
-    if options.require_writable && facts.super_read_only.is_known() && !facts.super_read_only.is_off() {
-        return down("super_read_only is ON, not OFF");
-    }
-    if options.require_writable {
-        // A member that has left its group may be writable, and so may one that has lost the majority.
-        let trouble = match &facts.group {
-            Group::None => None,
-            Group::Hidden => Some("member state is unknown: GRANT SELECT ON performance_schema.*".to_owned()),
-            Group::Seen(member) => member.trouble(),
-        };
-        if let Some(trouble) = trouble {
-            return down(trouble);
-        }
+    if let Some(reason) = refusal_of_writes(facts).filter(|_| options.require_writable) {
+        return down(reason);
     }
     if let Some(AutoIncrement { increment, offset }) = options.require_auto_increment {
         let (found, own) = (facts.auto_increment_increment, facts.auto_increment_offset);
@@ -45,6 +33,31 @@ pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
         return down(format!("read_only is {read_only}, not ON"));
     }
     up(format!("the server answers, read_only is {read_only}"))
+}
+
+/// Why the server takes no writes, or must not; `None` when it does.
+fn refusal_of_writes(facts: &Facts) -> Option<String> {
+    if !facts.read_only.is_off() {
+        return Some(format!("read_only is {}, not OFF", facts.read_only.switch()));
+    }
+    let switches = [
+        ("super_read_only", &facts.super_read_only),
+        ("transaction_read_only", &facts.transaction_read_only),
+        ("innodb_read_only", &facts.innodb_read_only),
+    ];
+    if let Some((name, _)) = switches.into_iter().find(|(_, switch)| switch.is_set()) {
+        return Some(format!("{name} is ON, not OFF"));
+    }
+    // Where writes are still possible, they are not safe: a server is started so to save what is on it.
+    if facts.innodb_force_recovery.is_set() {
+        return Some(format!("innodb_force_recovery is {}, not 0", facts.innodb_force_recovery));
+    }
+    // A member that has left its group may be writable, and so may one that has lost the majority.
+    match &facts.group {
+        Group::None => None,
+        Group::Hidden => Some("member state is unknown: GRANT SELECT ON performance_schema.*".to_owned()),
+        Group::Seen(member) => member.trouble(),
+    }
 }
 
 fn text(number: Option<u32>) -> String {
@@ -66,6 +79,20 @@ mod tests {
     fn the_table() {
         let writable = Facts { read_only: some("0"), ..Facts::default() };
         let read_only = Facts { read_only: some("1"), ..Facts::default() };
+        let local = Facts { skip_networking: some("1"), ..writable.clone() };
+        let by_socket = || Options { allow_skip_networking: true, ..Options::default() };
+        let refusing = [
+            Facts { transaction_read_only: some("1"), ..writable.clone() },
+            Facts { innodb_read_only: some("1"), ..writable.clone() },
+            Facts { innodb_force_recovery: some("1"), ..writable.clone() },
+        ];
+        let in_order = Facts {
+            skip_networking: some("0"),
+            transaction_read_only: some("0"),
+            innodb_read_only: some("0"),
+            innodb_force_recovery: some("0"),
+            ..writable.clone()
+        };
         let galera = |ready| Facts { wsrep_on: some("1"), wsrep_ready: ready, ..writable.clone() };
         let any = || Options::default();
         let write = || Options { require_writable: true, ..Options::default() };
@@ -87,6 +114,8 @@ mod tests {
         let rows = [
             (Facts { offline_mode: some("1"), ..writable.clone() }, any(), "down: offline_mode is ON"),
             (Facts { offline_mode: some("0"), ..writable.clone() }, any(), "up: the server answers, read_only is OFF"),
+            (local.clone(), any(), "down: skip_networking is ON"),
+            (local, by_socket(), "up: the server answers, read_only is OFF"),
             (galera(some("OFF")), any(), "down: wsrep_ready is OFF, not ON"),
             (galera(Variable::default()), any(), "down: wsrep_ready is NULL, not ON"),
             (galera(some("ON")), any(), "up: the server answers, read_only is OFF"),
@@ -109,6 +138,13 @@ mod tests {
                 write(),
                 "up: the server answers, read_only is OFF",
             ),
+            (refusing[0].clone(), write(), "down: transaction_read_only is ON, not OFF"),
+            (refusing[1].clone(), write(), "down: innodb_read_only is ON, not OFF"),
+            (refusing[2].clone(), write(), "down: innodb_force_recovery is 1, not 0"),
+            (refusing[0].clone(), any(), "up: the server answers, read_only is OFF"),
+            (refusing[1].clone(), any(), "up: the server answers, read_only is OFF"),
+            (refusing[2].clone(), any(), "up: the server answers, read_only is OFF"),
+            (in_order.clone(), write(), "up: the server answers, read_only is OFF"),
             (Facts { read_only: some("OFF"), ..Facts::default() }, write(), "up: the server answers, read_only is OFF"),
             (
                 Facts { group: Group::Hidden, ..writable.clone() },

@@ -14,6 +14,7 @@ use crate::{name_of, row};
 
 const STATUS: &str = "mysqlchk-status";
 const WRITABLE: &str = "mysqlchk-status --require-writable";
+const BY_SOCKET: &str = "mysqlchk-status --allow-skip-networking";
 const READ_ONLY: &str = "mysqlchk-status --require-read-only";
 const REPLICATION: &str = "mysqlchk-replication";
 const BOUND: Duration = Duration::from_secs(60);
@@ -160,7 +161,9 @@ fn starting_and_stopping(section: &mut Section, server: &Server) {
 
 fn without_grants_or_network(section: &mut Section, software: Software) {
     let server = Server::start_of(software, &["skip_networking"]);
-    row(section, &server, "skip_networking, over the socket", STATUS, IS_WRITABLE, false);
+    let closed = "down: skip_networking is ON";
+    row(section, &server, "skip_networking, over the socket", STATUS, closed, false);
+    row(section, &server, "skip_networking, over the socket", BY_SOCKET, IS_WRITABLE, false);
     let tcp = format!("--host={}", server.ip());
     let outcome = Check::new(STATUS).args([&*tcp, "--format=text", "--timeout=5s"]).run();
     let refused = format!("down: cannot connect to {}:3306: connection refused", server.ip());
@@ -168,7 +171,48 @@ fn without_grants_or_network(section: &mut Section, software: Software) {
     server.stop();
     server.launch(&["--skip-grant-tables"]);
     server.until_answers();
-    row(section, &server, "skip_grant_tables", STATUS, IS_WRITABLE, false);
+    row(section, &server, "skip_grant_tables", BY_SOCKET, IS_WRITABLE, false);
+}
+
+/// Why the server refuses an insert, by its number; 0 when it does not.
+fn refusal(server: &Server) -> u16 {
+    match server.try_sql("INSERT INTO lab.t (v) VALUES (1)") {
+        Ok(()) => 0,
+        Err(mysql::Error::MySqlError(refusal)) => refusal.code,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Writable by `read_only`, and every write fails; or is not safe.
+fn refuses_writes(section: &mut Section, software: Software) {
+    let server = Server::start_of(software, &[]);
+    let name = if software == Software::MariaDb { "tx_read_only" } else { "transaction_read_only" };
+    server.sql(&format!("SET GLOBAL {name}=ON"));
+    assert_eq!(refusal(&server), 1792);
+    row(section, &server, name, WRITABLE, "down: transaction_read_only is ON, not OFF", false);
+    row(section, &server, name, STATUS, IS_WRITABLE, false);
+    server.sql(&format!("SET GLOBAL {name}=OFF"));
+    row(section, &server, &format!("{name} is OFF again"), WRITABLE, IS_WRITABLE, false);
+
+    // MySQL refuses what touches the table of GTIDs as well, which is there for the binary log.
+    let mysql = software.is_mysql();
+    let forced: &[(&str, u16)] = if mysql { &[("1", 1881), ("4", 1036)] } else { &[("1", 0), ("4", 0), ("5", 1836)] };
+    let mut restart_with = |option: &str, verdict: &str, code| {
+        // Nothing may be left to recover.
+        server.sql("SET GLOBAL innodb_fast_shutdown=1");
+        server.stop();
+        server.launch(&[&format!("--{option}"), "--skip-log-bin"]);
+        server.until_answers();
+        row(section, &server, option, WRITABLE, verdict, false);
+        row(section, &server, option, STATUS, IS_WRITABLE, false);
+        assert_eq!(refusal(&server), code, "{option}");
+    };
+    let read_only = "down: innodb_read_only is ON, not OFF";
+    restart_with("innodb-read-only", read_only, if mysql { 1015 } else { 1036 });
+    for (level, code) in forced {
+        let verdict = format!("down: innodb_force_recovery is {level}, not 0");
+        restart_with(&format!("innodb-force-recovery={level}"), &verdict, *code);
+    }
 }
 
 fn states_of(software: Software) {
@@ -183,6 +227,7 @@ fn states_of(software: Software) {
     stop_that_hangs(&mut section, &source, &replica);
     starting_and_stopping(&mut section, &source);
     without_grants_or_network(&mut section, software);
+    refuses_writes(&mut section, software);
     section.close();
 }
 
