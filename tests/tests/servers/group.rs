@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use lab::evidence::Section;
 use lab::group::Group;
+use lab::server::Server;
+use lab::software::Software;
 use lab::wait;
 use mysql::prelude::Queryable;
 
@@ -93,5 +95,14 @@ fn group_replication_on_mysql_9() {
 
     let next = { group.kill_primary() };
     see(next, "primary killed, this one elected", &[(PRIMARY, IS_PRIMARY), (WRITABLE, TAKES_WRITES)]);
+
+    // As after a group was dissolved: nothing to be a member of.
+    let loaded = Server::start_of(Software::MySql9, &["plugin_load_add=group_replication.so"]);
+    let state = "SELECT MEMBER_STATE FROM performance_schema.replication_group_members";
+    assert_eq!(
+        (loaded.value(state), loaded.value("SELECT @@group_replication_group_name")),
+        ("OFFLINE".into(), "NULL".into())
+    );
+    row(&mut section, &loaded, "the plugin is loaded, without a group", WRITABLE, TAKES_WRITES, false);
     section.close();
 }

@@ -15,11 +15,14 @@ const HEARTBEATS: &str =
     "SELECT h.*, TIMESTAMPDIFF(MICROSECOND, h.ts, NOW(6)) AS heartbeat_age FROM `percona`.`heartbeat` AS h";
 const MYSQL_STATUS: &str = "SELECT @@global.read_only AS read_only, ...LEFT JOIN performance_schema.global_status ...";
 const MARIADB_STATUS: &str = "SELECT @@global.read_only AS read_only, ...@@global.wsrep_on...";
-const ANY_STATUS: &str = "SELECT @@global.read_only AS read_only, @@global.auto_increment_increment AS \
-    auto_increment_increment, @@global.auto_increment_offset AS auto_increment_offset";
-const PLUGIN: &str = "SELECT PLUGIN_STATUS FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'group_replication'";
+const PLAIN_STATUS: &str =
+    "SELECT @@global.read_only AS read_only, ...@@global.innodb_force_recovery AS innodb_force_recovery";
+const GROUP_NAME: &str =
+    "SELECT ...group_name FROM information_schema.PLUGINS AS p WHERE p.PLUGIN_NAME = 'group_replication'";
 const MEMBERS: &str =
-    "SELECT m.MEMBER_ID = @@server_uuid ...FROM performance_schema.replication_group_members AS m ...";
+    "SELECT m.MEMBER_ID = @@server_uuid ...FROM performance_schema.replication_group_members AS m ...USING (MEMBER_ID)";
+const MEMBERS_5_7: &str = "SELECT m.MEMBER_ID = @@server_uuid ...FROM performance_schema.replication_group_members AS m \
+    ...'group_replication_primary_member'";
 const GALERA: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM performance_schema.global_status ...";
 
 /// The rows of one server.
@@ -185,6 +188,18 @@ fn status(page: &mut Page, recording: &Recording, writes: &[&str]) {
     let super_read_only = recording.clone().with("super_read_only", "1");
     let down = "down: super_read_only is ON, not OFF";
     page.row(&super_read_only, "super_read_only alone", "mysqlchk-status --require-writable", down, writes);
+    for (switch, reason) in [
+        ("transaction_read_only", "transaction_read_only is ON, not OFF"),
+        ("innodb_read_only", "innodb_read_only is ON, not OFF"),
+        ("innodb_force_recovery", "innodb_force_recovery is 1, not 0"),
+    ] {
+        let refusing = recording.clone().with(switch, "1");
+        page.row(&refusing, switch, "mysqlchk-status --require-writable", &format!("down: {reason}"), writes);
+        page.row(&refusing, switch, "mysqlchk-status", UP, &[MYSQL_STATUS]);
+    }
+    let local = recording.clone().with("skip_networking", "1");
+    page.row(&local, "skip_networking", "mysqlchk-status", "down: skip_networking is ON", &[MYSQL_STATUS]);
+    page.row(&local, "skip_networking", "mysqlchk-status --allow-skip-networking", UP, &[MYSQL_STATUS]);
     let offline = recording.clone().with("offline_mode", "1");
     page.row(&offline, "offline mode", "mysqlchk-status", "down: offline_mode is ON", &[MYSQL_STATUS]);
     let down = "down: wsrep_on is NULL: not a Galera node";
@@ -222,7 +237,19 @@ fn mysql_5_7() {
     let mut page =
         replication(&Version { server: "MySQL 5.7", file: "mysql-5.7", greets: "8.0.35", ..MYSQL_BEFORE_8_0_22 });
     let recording = Recording::read("mysql-5.7");
-    status(&mut page, &recording, &[MYSQL_STATUS]);
+    let all = format!("{MYSQL_STATUS}; {GROUP_NAME}; {MEMBERS_5_7}");
+    status(&mut page, &recording, &[&all]);
+    // The first version with the plugin, and the last without it.
+    let situation = "restarted outside its group";
+    let left = group(&recording, GROUP, &["| 0 | OFFLINE |  | NULL"]);
+    let offline = "down: member state is OFFLINE, not ONLINE";
+    let writes = "mysqlchk-status --require-writable";
+    for (version, verdict, asked) in
+        [("5.7.17-log", offline, &*all), ("5.7.16-log", "up: the server answers, read_only is OFF", MYSQL_STATUS)]
+    {
+        page.row(&left.clone().greets(version), &format!("{situation}, {version}"), writes, verdict, &[asked]);
+    }
+    memberships(&mut page, &recording, &all);
     let situation = "replicating";
     for role in ["any", "primary"] {
         let check = format!("mysqlchk-replication --group-replication={role}");
@@ -241,11 +268,18 @@ fn mysql_5_7_before_5_7_8() {
     let mut page = Page::new("MySQL 5.7.7");
     let recording = Recording::read("mysql-5.7.7");
     const UP: &str = "up: the server answers, read_only is OFF";
-    page.row(&recording, "writable", "mysqlchk-status", UP, &[ANY_STATUS]);
-    page.row(&recording, "writable", "mysqlchk-status --require-writable", UP, &[ANY_STATUS]);
+    page.row(&recording, "writable", "mysqlchk-status", UP, &[PLAIN_STATUS]);
+    page.row(&recording, "writable", "mysqlchk-status --require-writable", UP, &[PLAIN_STATUS]);
     let read_only = recording.clone().with("read_only", "1");
     let down = "down: read_only is ON, not OFF";
-    page.row(&read_only, "read-only", "mysqlchk-status --require-writable", down, &[ANY_STATUS]);
+    page.row(&read_only, "read-only", "mysqlchk-status --require-writable", down, &[PLAIN_STATUS]);
+    for (switch, reason) in [
+        ("transaction_read_only", "transaction_read_only is ON, not OFF"),
+        ("skip_networking", "skip_networking is ON"),
+    ] {
+        let check = "mysqlchk-status --require-writable";
+        page.row(&recording.clone().with(switch, "1"), switch, check, &format!("down: {reason}"), &[PLAIN_STATUS]);
+    }
     // What a proxy makes of it: the first statement has a variable that this server has not.
     let proxied = read_only.greets("8.0.11");
     let situation = "behind a proxy that greets as 8.0.11";
@@ -254,10 +288,10 @@ fn mysql_5_7_before_5_7_8() {
         situation,
         "mysqlchk-status",
         "up: the server answers, read_only is ON",
-        &[MYSQL_STATUS, MARIADB_STATUS, ANY_STATUS],
+        &[MYSQL_STATUS, MARIADB_STATUS, PLAIN_STATUS],
     );
-    let both = format!("{MYSQL_STATUS}; {PLUGIN}; {MEMBERS}");
-    page.row(&proxied, situation, "mysqlchk-status --require-writable", down, &[&both, MARIADB_STATUS, ANY_STATUS]);
+    let both = format!("{MYSQL_STATUS}; {GROUP_NAME}; {MEMBERS}");
+    page.row(&proxied, situation, "mysqlchk-status --require-writable", down, &[&both, MARIADB_STATUS, PLAIN_STATUS]);
     page.section.close();
 }
 
@@ -275,9 +309,10 @@ fn mysql_8_0() {
     let mut page = replication(&Version { server: "MySQL 8.0", file: "mysql-8.0", ..MYSQL_SINCE_8_0_22 });
     let recording = Recording::read("mysql-8.0");
     commits(&mut page, &recording, REPLICA, ["Read_Source_Log_Pos", "Seconds_Behind_Source"]);
-    let all = format!("{MYSQL_STATUS}; {PLUGIN}; {MEMBERS}");
+    let all = format!("{MYSQL_STATUS}; {GROUP_NAME}; {MEMBERS}");
     status(&mut page, &recording, &[&all]);
-    members(&mut page, &recording, &all);
+    memberships(&mut page, &recording, &all);
+    members(&mut page, &recording);
     page.section.close();
 }
 
@@ -315,16 +350,47 @@ fn commits(page: &mut Page, recording: &Recording, statement: &str, [read, behin
     page.row(&named, "one channel, `eu`", check, "up: channel `eu`: lag is 0s by commit, limit is 30s", &both);
 }
 
-/// A replication group.
-fn members(page: &mut Page, recording: &Recording, all: &str) {
-    let group = |rows: &[&str]| {
-        recording.clone().first(&format!(
-            "query SELECT PLUGIN_STATUS ...\ncolumns PLUGIN_STATUS\n| ACTIVE\n\
-             query ...FROM performance_schema.replication_group_members ...\n\
-             columns is_own MEMBER_STATE MEMBER_ROLE applier_queue\n{}",
-            rows.join("\n")
-        ))
-    };
+/// The name of a group, as a variable holds it.
+const GROUP: &str = "6c61622d-6772-6f75-7000-000000000000";
+
+/// A server with the plugin of Group Replication, the name of its group (which may be empty), and the members it sees.
+fn group(recording: &Recording, name: &str, rows: &[&str]) -> Recording {
+    recording.clone().first(&format!(
+        "query {GROUP_NAME}\nrow\ngroup_name = {name}\n\
+         query ...FROM performance_schema.replication_group_members ...\n\
+         columns is_own MEMBER_STATE MEMBER_ROLE applier_queue\n{}",
+        rows.join("\n")
+    ))
+}
+
+/// What `mysqlchk-status` says of a member of a replication group, and of one that is none any more.
+fn memberships(page: &mut Page, recording: &Recording, all: &str) {
+    const CHECK: &str = "mysqlchk-status --require-writable";
+    let up = "up: the server answers, read_only is OFF";
+    let [primary, lost] = ["| 1 | ONLINE | PRIMARY | NULL", "| 0 | UNREACHABLE | SECONDARY | NULL"];
+    let alone = group(recording, GROUP, &[lost, primary, lost]);
+    let no_majority = "down: no majority: 1 of 3 members are reachable";
+    let situation = "primary of three, two of them frozen";
+    page.row(&alone, situation, CHECK, no_majority, &[all]);
+    page.row(&alone, situation, "mysqlchk-status", up, &[MYSQL_STATUS]);
+    let [out, offline] = ["| 0 | OFFLINE |  | NULL", "down: member state is OFFLINE, not ONLINE"];
+    page.row(&group(recording, GROUP, &[out]), "has left its group", CHECK, offline, &[all]);
+    let loaded = group(recording, "", &[out]);
+    page.row(&loaded, "the plugin is loaded, its group dissolved", CHECK, up, &[all]);
+    let denied = "query ...FROM performance_schema.replication_group_members ...\nerror 1142 42000 SELECT command \
+        denied to user 'recorded'@'localhost' for table 'replication_group_members'";
+    let situation = "primary of three, may not read performance_schema";
+    let grant = "down: member state is unknown: GRANT SELECT ON performance_schema.*";
+    page.row(&alone.first(denied), situation, CHECK, grant, &[all]);
+    let situation = "group dissolved, may not read performance_schema";
+    page.row(&loaded.first(denied), situation, CHECK, up, &[all]);
+    let situation = "no group, may not read performance_schema";
+    page.row(&recording.clone().first(denied), situation, CHECK, up, &[all]);
+}
+
+/// What `mysqlchk-replication` says of a member of a replication group.
+fn members(page: &mut Page, recording: &Recording) {
+    let group = |rows: &[&str]| group(recording, GROUP, rows);
     let secondaries = ["| 0 | ONLINE | SECONDARY | 0", "| 0 | ONLINE | SECONDARY | 0"];
     let healthy = group(&["| 1 | ONLINE | PRIMARY | 3", secondaries[0], secondaries[1]]);
     let situation = "primary of three";
@@ -343,23 +409,15 @@ fn members(page: &mut Page, recording: &Recording, all: &str) {
     let no_majority = "down: no majority: 1 of 3 members are reachable";
     let situation = "primary of three, two of them frozen";
     page.row(&alone, situation, primary, no_majority, &[MEMBERS]);
-    page.row(&alone, situation, "mysqlchk-status --require-writable", no_majority, &[all]);
-    let up = "up: the server answers, read_only is OFF";
-    page.row(&alone, situation, "mysqlchk-status", up, &[MYSQL_STATUS]);
     let left = group(&["| NULL | OFFLINE |  | NULL"]);
     let offline = "down: member state is OFFLINE, not ONLINE";
     page.row(&left, "has left its group", primary, offline, &[MEMBERS]);
-    page.row(&left, "has left its group", "mysqlchk-status --require-writable", offline, &[all]);
     page.row(recording, "no group", primary, "down: no group replication is configured", &[MEMBERS]);
     let denied = "query ...FROM performance_schema.replication_group_members ...\nerror 1142 42000 SELECT command \
         denied to user 'recorded'@'localhost' for table 'replication_group_members'";
     let situation = "primary of three, may not read performance_schema";
     let grant = "down: cannot query: missing privilege (1142): GRANT SELECT ON performance_schema.*";
-    page.row(&healthy.clone().first(denied), situation, primary, grant, &[MEMBERS]);
-    let grant = "down: member state is unknown: GRANT SELECT ON performance_schema.*";
-    page.row(&healthy.first(denied), situation, "mysqlchk-status --require-writable", grant, &[all]);
-    let situation = "no group, may not read performance_schema";
-    page.row(&recording.clone().first(denied), situation, "mysqlchk-status --require-writable", up, &[all]);
+    page.row(&healthy.first(denied), situation, primary, grant, &[MEMBERS]);
 }
 
 #[test]
@@ -367,15 +425,28 @@ fn mysql_8_4() {
     let version = |server, file| Version { server, file, greets: "8.0.11", ..MYSQL_SINCE_8_0_22 };
     let mut page = replication(&version("MySQL 8.4", "mysql-8.4"));
     let recording = Recording::read("mysql-8.4");
-    let all = format!("{MYSQL_STATUS}; {PLUGIN}; {MEMBERS}");
+    let all = format!("{MYSQL_STATUS}; {GROUP_NAME}; {MEMBERS}");
     status(&mut page, &recording, &[&all]);
+    page.section.close();
+}
+
+/// A version to come, which has the number of a `MariaDB`: it greets as `MySQL` does, and that is what it is.
+#[test]
+fn mysql_10() {
+    let mut page = Page::new("MySQL 10");
+    let recording = Recording::read("mysql-8.4").greets("10.1.0");
+    page.row(&recording, "replicating", "mysqlchk-replication", IN_TIME, &[REPLICA]);
+    let all = format!("{MYSQL_STATUS}; {GROUP_NAME}; {MEMBERS}");
+    status(&mut page, &recording, &[&all]);
+    memberships(&mut page, &recording, &all);
+    members(&mut page, &recording);
     page.section.close();
 }
 
 #[test]
 fn percona_server_8_0() {
     let mut page = replication(&Version { server: "Percona Server 8.0", file: "percona-8.0", ..MYSQL_SINCE_8_0_22 });
-    let all = format!("{MYSQL_STATUS}; {PLUGIN}; {MEMBERS}");
+    let all = format!("{MYSQL_STATUS}; {GROUP_NAME}; {MEMBERS}");
     status(&mut page, &Recording::read("percona-8.0"), &[&all]);
     page.section.close();
 }
@@ -385,6 +456,9 @@ fn node(mut page: Page, recording: &Recording, writes: &str) {
     const CHECK: &str = "galera-chk";
     const UP: &str = "up: local state is 4 (Synced), 3 members";
     page.row(recording, "synced", CHECK, UP, &[GALERA]);
+    let local = recording.clone().with("skip_networking", "ON");
+    page.row(&local, "skip_networking", CHECK, "down: skip_networking is ON", &[GALERA]);
+    page.row(&local, "skip_networking", "galera-chk --allow-skip-networking", UP, &[GALERA]);
     let donor = recording.clone().with("wsrep_local_state", "2").with("wsrep_local_state_comment", "Donor/Desynced");
     let donor = donor.with("wsrep_desync_count", "1");
     let down = "down: local state is 2 (Donor/Desynced) as a donor, not 4 (Synced)";
@@ -428,12 +502,13 @@ fn node(mut page: Page, recording: &Recording, writes: &str) {
 
 #[test]
 fn xtradb_cluster_5_7() {
-    node(Page::new("XtraDB Cluster 5.7"), &Recording::read("xtradb-5.7"), MYSQL_STATUS);
+    let all = format!("{MYSQL_STATUS}; {GROUP_NAME}; {MEMBERS_5_7}");
+    node(Page::new("XtraDB Cluster 5.7"), &Recording::read("xtradb-5.7"), &all);
 }
 
 #[test]
 fn xtradb_cluster_8_0() {
-    let all = format!("{MYSQL_STATUS}; {PLUGIN}; {MEMBERS}");
+    let all = format!("{MYSQL_STATUS}; {GROUP_NAME}; {MEMBERS}");
     node(Page::new("XtraDB Cluster 8.0"), &Recording::read("xtradb-8.0"), &all);
 }
 
@@ -462,7 +537,7 @@ fn mariadb_10_4() {
     let unknown = "query ...wsrep...\nerror 1193 HY000 Unknown system variable 'wsrep_on'";
     let plain = recording.first(unknown);
     let situation = "built without wsrep";
-    page.row(&plain, situation, "mysqlchk-status --require-writable", up, &[MARIADB_STATUS, ANY_STATUS]);
+    page.row(&plain, situation, "mysqlchk-status --require-writable", up, &[MARIADB_STATUS, PLAIN_STATUS]);
     let galera = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS ...";
     page.row(&plain, situation, "galera-chk", "down: wsrep_on is NULL: not a Galera node", &[galera]);
     page.section.close();
