@@ -36,7 +36,14 @@ pub fn parse_positive(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Shows whole seconds as `42s`, anything else as `1500ms`.
+/// Shows a duration that was measured: milliseconds below ten seconds, and above whole seconds, rounded up, so that what is
+/// above a limit is never shown as the limit.
+#[must_use]
+pub fn show_measured(duration: Duration) -> String {
+    if duration.as_secs() < 10 { show(duration) } else { format!("{}s", duration.as_millis().div_ceil(1000)) }
+}
+
+/// Shows whole seconds as `42s`, anything else as `1500ms`: as [`parse`] reads it.
 #[must_use]
 pub fn show(duration: Duration) -> String {
     if duration.subsec_millis() == 0 {
@@ -72,5 +79,16 @@ mod tests {
         assert_eq!(show(Duration::from_secs(42)), "42s");
         assert_eq!(show(Duration::from_millis(900)), "900ms");
         assert_eq!(show(Duration::from_millis(1500)), "1500ms");
+        for (measured, shown) in [
+            (0, "0s"),
+            (1500, "1500ms"),
+            (9999, "9999ms"),
+            (10_000, "10s"),
+            (30_000, "30s"),
+            (30_001, "31s"),
+            (3_600_895, "3601s"),
+        ] {
+            assert_eq!(show_measured(Duration::from_millis(measured)), shown);
+        }
     }
 }
