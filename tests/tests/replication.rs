@@ -10,6 +10,7 @@ use lab::check::{Check, Outcome, local, password};
 use lab::replica::{Fault, Link};
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, PORT, Server};
+use lab::software::Software;
 use lab::wait;
 
 const PROGRAM: &str = "mysqlchk-replication";
@@ -98,6 +99,19 @@ fn a_server_that_is_no_replica_is_down_unless_it_may_be_none() {
     assert_answer("a replica no more, allowed", &ask(&replica, &[may]), &format!("up: {none}"));
     link.heal();
     until_answer("a replica again", &replica, &[], UP);
+}
+
+#[test]
+fn a_server_without_a_network_is_down_unless_it_may_be() {
+    for software in [Software::MariaDb, Software::MariaDb11, Software::MySql9] {
+        let server = Server::start_of(software, &["skip_networking"]);
+        let case = &format!("{software:?}");
+        assert_answer(case, &ask(&server, &["--if-not-replica=up"]), "down: skip_networking is ON");
+        let allowed = ask(&server, &["--if-not-replica=up", "--allow-skip-networking"]);
+        assert_answer(case, &allowed, "up: no replication is configured");
+    }
+    let server = Server::start_of(Software::MySql9, &["skip_networking"]);
+    assert_answer("a group", &ask(&server, &["--group-replication=any"]), "down: skip_networking is ON");
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(crate) enum Lag {
     Unknown(String),
     /// Behind by this.
     Behind(Duration),
-    /// The source's clock is ahead of this server's, by this: counts as zero.
+    /// A time to come, by this: the clocks or time zones differ. Counts as zero within the limit, and beyond it nobody knows.
     Ahead(Duration),
 }
 
@@ -61,6 +61,15 @@ impl Lag {
         let lag = Duration::from_micros(micros.unsigned_abs());
         if micros < 0 { Lag::Ahead(lag) } else { Lag::Behind(lag) }
     }
+
+    /// The larger of what is known: any lag is larger than a time to come.
+    fn or_larger(self, other: Lag) -> Lag {
+        match (self, other) {
+            (Lag::Behind(one), Lag::Behind(other)) => Lag::Behind(one.max(other)),
+            (Lag::Ahead(_), Lag::Behind(lag)) if !lag.is_zero() => Lag::Behind(lag),
+            (lag, _) => lag,
+        }
+    }
 }
 
 /// `Seconds_Behind_Source` of a row of replication status.
@@ -71,6 +80,42 @@ pub(crate) fn of_status(row: &Row) -> Lag {
 /// The whole seconds under the first of `names` that the row has; `None` for NULL and for what is no number.
 pub(crate) fn seconds(row: &Row, names: &[&str]) -> Option<Duration> {
     row.get(names).and_then(|text| text.parse().ok()).map(Duration::from_secs)
+}
+
+/// Whether all that was received is applied, by the positions in the source's binary log; `None` where they are not told.
+///
+/// When the source dies in the middle of a transaction, they stay apart until it is back: the half that came cannot be
+/// applied. GTIDs count whole transactions (`Gtid_IO_Pos`, empty without them); those of own events, which come back from
+/// a source that replicates from this server, are not needed, as the positions pass over them (measured on `MariaDB`
+/// 10.11.19 and 11.8.9).
+pub(crate) fn is_all_applied(status: &Row) -> Option<bool> {
+    let received = status.get(&["Gtid_IO_Pos"]).unwrap_or_default();
+    let applied = status.get(&["Gtid_Slave_Pos"]).unwrap_or_default();
+    Some(received_position(status)? == applied_position(status)? || includes(applied, received))
+}
+
+/// The file and the position in it up to which the receiver has read the source's binary log. No file: nothing so far.
+fn received_position(status: &Row) -> Option<(&str, &str)> {
+    let file = status.get(&["Source_Log_File", "Master_Log_File"])?;
+    Some((file, status.get(&["Read_Source_Log_Pos", "Read_Master_Log_Pos"])?))
+}
+
+/// The same of the applier.
+fn applied_position(status: &Row) -> Option<(&str, &str)> {
+    let file = status.get(&["Relay_Source_Log_File", "Relay_Master_Log_File"])?;
+    Some((file, status.get(&["Exec_Source_Log_Pos", "Exec_Master_Log_Pos"])?))
+}
+
+/// Whether one GTID position of `MariaDB` (`DOMAIN-SERVER-SEQUENCE`, with commas between) has each of another one's, or a
+/// later one of the same domain and server. Of another server in the same domain it is not told which is later.
+fn includes(position: &str, other: &str) -> bool {
+    let read = |gtid: &str| {
+        let (origin, number) = gtid.rsplit_once('-')?;
+        Some((origin.to_owned(), number.parse::<u64>().ok()?))
+    };
+    let have: Vec<_> = position.split(',').filter_map(read).collect();
+    let is_there = |(origin, number): (String, u64)| have.iter().any(|(same, have)| *same == origin && *have >= number);
+    other.split(',').all(|gtid| read(gtid).is_some_and(is_there))
 }
 
 /// A table, as given: both names without quotes.
@@ -94,7 +139,8 @@ pub(crate) fn table(text: &str) -> Result<Table, String> {
 
 impl Table {
     /// The rows, with their age in microseconds. Both layouts of pt-heartbeat have `ts`; the time is written by the host
-    /// of pt-heartbeat, in its time zone or in UTC (`--utc`).
+    /// of pt-heartbeat, in its time zone or in UTC (`--utc`). In the hour after summer time ends a local time stands for two
+    /// moments, and which one the row does not tell: one of an hour ago looks like now.
     pub(crate) fn statement(&self, utc: bool) -> String {
         let now = if utc { "UTC_TIMESTAMP(6)" } else { "NOW(6)" };
         let Table { database, name } = self;
@@ -135,8 +181,12 @@ pub(crate) fn of_heartbeat(
 /// What `performance_schema` knows of each channel, all times in seconds since 1970 on this server's clock or, for commits,
 /// the source's; 0 is never. `MySQL` 8.0 and later. Privilege: `SELECT` on `performance_schema`.
 ///
+/// Nothing in it goes through local time, which stands still for an hour when summer time ends: `UNIX_TIMESTAMP` takes the
+/// columns as they are stored, and of `NOW(6)` only the fraction of the second counts, which is that of the statement, as
+/// `UNIX_TIMESTAMP()` is. The product has six digits, whatever `div_precision_increment` says.
+///
 /// Source: "Performance Schema Replication Tables", `MySQL` 8.4 Reference Manual.
-pub(crate) const TIMESTAMPS: &str = "SELECT c.CHANNEL_NAME, UNIX_TIMESTAMP(NOW(6)) AS now, \
+pub(crate) const TIMESTAMPS: &str = "SELECT c.CHANNEL_NAME, UNIX_TIMESTAMP() + MICROSECOND(NOW(6)) * 0.000001 AS now, \
     MAX(UNIX_TIMESTAMP(c.LAST_HEARTBEAT_TIMESTAMP)) AS heartbeat, \
     MAX(UNIX_TIMESTAMP(c.LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP)) AS queued, \
     MAX(UNIX_TIMESTAMP(c.QUEUEING_TRANSACTION_START_QUEUE_TIMESTAMP)) AS queueing, \
@@ -158,34 +208,30 @@ fn time(row: &Row, name: &str) -> Option<i64> {
 }
 
 /// How long ago the receiver last heard of its source: a heartbeat, or a transaction, since a source that is busy sends no
-/// heartbeats. `None` when it has heard nothing since it was started.
-pub(crate) fn since_heard(times: &Row) -> Option<Duration> {
-    let heard = ["heartbeat", "queued", "queueing"].into_iter().filter_map(|name| time(times, name)).max()?;
-    let age = time(times, "now")?.checked_sub(heard)?;
-    // Both are by this server's clock. Heard in the future, it was stepped back since, and nobody knows.
-    (age > -1_000_000).then(|| Duration::from_micros(u64::try_from(age).unwrap_or_default()))
+/// heartbeats. Unknown when it has heard nothing since it was started; a time to come when this server's clock, which both
+/// times are by, was set back since.
+pub(crate) fn since_heard(times: &Row) -> Lag {
+    let heard = ["heartbeat", "queued", "queueing"].into_iter().filter_map(|name| time(times, name)).max();
+    let age = heard.zip(time(times, "now")).and_then(|(heard, now)| now.checked_sub(heard));
+    age.map_or_else(|| Lag::Unknown("source was never heard".into()), Lag::of_micros)
 }
 
 /// The age of the oldest commit of the source that has been received and is not applied, on `MySQL`. `status` is the
 /// channel's row of replication status.
 ///
 /// What is in work tells its age. Between two transactions nothing is, and an applier that was restarted has forgotten what
-/// it applied (measured on 9.7.4): then all is applied where the positions say so, and else it is never less than
-/// `Seconds_Behind_Source`, as they are only brought up to date now and then (`replica_checkpoint_period`).
+/// it applied (measured on 9.7.4): then all is applied where the positions say so; they are only brought up to date now and
+/// then (`replica_checkpoint_period`). It is never less than `Seconds_Behind_Source`, which knows how far the two clocks are
+/// apart: by the source's clock, where that is ahead, a commit is younger than it is.
 pub(crate) fn of_commits(times: &Row, status: &Row) -> Lag {
-    let position = |file: [&str; 2], position: [&str; 2]| {
-        Some((status.get(&file).filter(|file| !file.is_empty())?, status.get(&position)?))
-    };
-    let read = position(["Source_Log_File", "Master_Log_File"], ["Read_Source_Log_Pos", "Read_Master_Log_Pos"]);
-    let executed =
-        position(["Relay_Source_Log_File", "Relay_Master_Log_File"], ["Exec_Source_Log_Pos", "Exec_Master_Log_Pos"]);
     let unknown = || Lag::Unknown("lag by commit is unknown".into());
     let Some(now) = time(times, "now") else { return unknown() };
     let age = |since: i64| now.checked_sub(since).map(Lag::of_micros);
     if let Some(oldest) = ["applying", "processing"].into_iter().filter_map(|name| time(times, name)).min() {
-        return age(oldest).unwrap_or_else(unknown);
+        return age(oldest).map_or_else(unknown, |age| age.or_larger(of_status(status)));
     }
-    if read.is_some() && read == executed {
+    let received = received_position(status).filter(|(file, _)| !file.is_empty());
+    if received.is_some() && received == applied_position(status) {
         return Lag::Behind(Duration::ZERO);
     }
     let (received, applied) = (time(times, "received"), time(times, "applied"));
@@ -197,25 +243,23 @@ pub(crate) fn of_commits(times: &Row, status: &Row) -> Lag {
         }
     });
     match (newest, of_status(status)) {
-        (Some(Lag::Behind(newest)), Lag::Behind(behind)) => Lag::Behind(newest.max(behind)),
-        (Some(Lag::Ahead(_)), Lag::Behind(behind)) if !behind.is_zero() => Lag::Behind(behind),
-        (Some(ahead @ Lag::Ahead(_)), Lag::Behind(_)) => ahead,
+        (Some(newest), behind @ Lag::Behind(_)) => newest.or_larger(behind),
         _ => unknown(),
     }
 }
 
 /// The same on `MariaDB` 11.6 and later, from the difference of `Master_last_event_time` and `Slave_last_event_time`: two
-/// times of the source, so that no clock of this server is in it. It stands still while an applier hangs and nothing new
-/// comes, so it is never below `Seconds_Behind_Master`; it is NULL until the first event after a restart (measured on
-/// 11.8.6).
+/// times of the source, so that no clock of this server is in it. It is NULL until the first event after a restart. It
+/// stands still while an applier hangs and nothing new comes, so it is never below `Seconds_Behind_Master`; without a
+/// receiver nothing new comes, `Seconds_Behind_Master` is NULL, and only the positions tell (measured on 11.8).
 pub(crate) fn of_events(status: &Row) -> Lag {
     if !status.has("Master_Slave_time_diff") {
         return Lag::Unknown("lag by commit needs MySQL 8.0 or MariaDB 11.6".into());
     }
-    let behind = seconds(status, &["Seconds_Behind_Master"]);
-    match seconds(status, &["Master_Slave_time_diff"]).max(behind) {
-        Some(lag) => Lag::Behind(lag),
-        None => Lag::Unknown("lag by commit is unknown".into()),
+    match (seconds(status, &["Seconds_Behind_Master"]), is_all_applied(status)) {
+        (Some(behind), _) => Lag::Behind(seconds(status, &["Master_Slave_time_diff"]).unwrap_or_default().max(behind)),
+        (None, Some(true)) => Lag::Behind(Duration::ZERO),
+        (None, _) => Lag::Unknown("lag by commit is unknown: not all that was received is applied".into()),
     }
 }
 
@@ -316,6 +360,16 @@ mod tests {
             // A delayed replica: the coordinator waits, and does not say for what.
             (times("990.000000", NEVER, None, None), status("9", "4"), secs(10)),
             (times("990.000000", "980.000000", None, None), status("9", "4"), secs(10)),
+            // What is in work is younger by the source's clock, which is ahead: the server knows better.
+            (times("999.000000", NEVER, Some("995.000000"), None), behind(Some("3600"), "9", "4"), secs(3600)),
+            (times("1002.000000", NEVER, Some("1001.000000"), None), behind(Some("3600"), "9", "4"), secs(3600)),
+            (
+                times("1002.000000", NEVER, Some("1001.000000"), None),
+                status("9", "4"),
+                Lag::Ahead(Duration::from_secs(1)),
+            ),
+            // The receiver is connecting, a worker works.
+            (times("999.000000", NEVER, Some("960.000000"), None), behind(None, "9", "9"), secs(40)),
             // The source's clock is ahead.
             (times("1002.000000", NEVER, None, None), status("9", "4"), Lag::Ahead(Duration::from_secs(2))),
             (times("1002.000000", NEVER, None, None), behind(Some("40"), "9", "4"), secs(40)),
@@ -353,31 +407,85 @@ mod tests {
                 ("queueing", Some("0.000000")),
             ])
         };
-        assert_eq!(since_heard(&times("998.000000", "0.000000")), Some(Duration::from_millis(2250)));
-        assert_eq!(since_heard(&times("900.000000", "999.250000")), Some(Duration::from_secs(1)));
-        assert_eq!(since_heard(&times("0.000000", "0.000000")), None);
-        assert_eq!(since_heard(&times("1000.500000", "0.000000")), Some(Duration::ZERO));
-        assert_eq!(since_heard(&times("1002.000000", "0.000000")), None);
-        assert_eq!(since_heard(&Row::of(&[])), None);
+        let never = Lag::Unknown("source was never heard".into());
+        let millis = Duration::from_millis;
+        assert_eq!(since_heard(&times("998.000000", "0.000000")), Lag::Behind(millis(2250)));
+        assert_eq!(since_heard(&times("900.000000", "999.250000")), secs(1));
+        assert_eq!(since_heard(&times("0.000000", "0.000000")), never);
+        assert_eq!(since_heard(&times("1000.500000", "0.000000")), Lag::Ahead(millis(250)));
+        assert_eq!(since_heard(&times("4600.250000", "0.000000")), Lag::Ahead(millis(3_600_000)));
+        assert_eq!(since_heard(&Row::of(&[])), never);
+    }
+
+    /// The rows were recorded on `MariaDB` 10.11.19 and 11.8.9, but for the last four.
+    #[test]
+    fn what_was_received_is_applied_or_not() {
+        let row = |received: (_, _), applied: (_, _), gtids: (_, _)| {
+            Row::of(&[
+                ("Master_Log_File", received.0),
+                ("Read_Master_Log_Pos", received.1),
+                ("Relay_Master_Log_File", applied.0),
+                ("Exec_Master_Log_Pos", applied.1),
+                ("Gtid_IO_Pos", gtids.0),
+                ("Gtid_Slave_Pos", gtids.1),
+            ])
+        };
+        let at = |file, position| (Some(file), Some(position));
+        for (received, applied, gtids, all) in [
+            (at("bin.000001", "522"), at("bin.000001", "522"), at("0-1-1", "0-1-1"), Some(true)),
+            // An applier that waits for a lock.
+            (at("bin.000001", "1122"), at("bin.000001", "522"), at("0-1-4", "0-1-1"), Some(false)),
+            (at("bin.000003", "336"), at("bin.000002", "336"), at("0-1-8", "0-1-7"), Some(false)),
+            // Without GTID.
+            (at("bin.000001", "1122"), at("bin.000001", "522"), at("", "0-1-1"), Some(false)),
+            // The source died in the middle of a transaction.
+            (at("bin.000002", "52203567"), at("bin.000002", "15301663"), at("0-1-7", "0-1-7"), Some(true)),
+            // It replicates from this server, which goes on.
+            (at("bin.000002", "54013120"), at("bin.000002", "54013120"), at("0-1-52", "0-1-217"), Some(true)),
+            // Started while the source was away; never connected.
+            (at("bin.000001", "4"), at("bin.000001", "4"), at("0-1-1", "0-1-1"), Some(true)),
+            (at("", "4"), at("", "4"), at("", ""), Some(true)),
+            // Another connection has gone on.
+            (at("b", "9"), at("b", "4"), at("1-1-5,2-2-50", "2-2-60,1-1-5"), Some(true)),
+            (at("b", "9"), at("b", "4"), at("1-1-6,2-2-50", "2-2-60,1-1-5"), Some(false)),
+            // Own writes in the domain of the source.
+            (at("b", "9"), at("b", "4"), at("0-2-100", "0-1-101"), Some(false)),
+            ((None, Some("4")), at("b", "4"), at("0-1-1", "0-1-1"), None),
+        ] {
+            let row = row(received, applied, gtids);
+            assert_eq!(is_all_applied(&row), all, "{row:?}");
+        }
     }
 
     /// `MariaDB` 11.8.6.
     #[test]
     fn events_of_mariadb() {
-        let row =
-            |difference, behind| Row::of(&[("Master_Slave_time_diff", difference), ("Seconds_Behind_Master", behind)]);
-        for (difference, behind, lag) in [
-            (Some("0"), Some("0"), secs(0)),
-            (Some("5"), Some("2"), secs(5)),
+        let row = |difference, behind, executed| {
+            Row::of(&[
+                ("Master_Slave_time_diff", difference),
+                ("Seconds_Behind_Master", behind),
+                ("Master_Log_File", Some("bin.000001")),
+                ("Read_Master_Log_Pos", Some("9")),
+                ("Relay_Master_Log_File", Some("bin.000001")),
+                ("Exec_Master_Log_Pos", Some(executed)),
+            ])
+        };
+        let not_all = || Lag::Unknown("lag by commit is unknown: not all that was received is applied".into());
+        for (difference, behind, executed, lag) in [
+            (Some("0"), Some("0"), "9", secs(0)),
+            (Some("5"), Some("2"), "4", secs(5)),
             // An applier that hangs while nothing new comes.
-            (Some("1"), Some("100"), secs(100)),
+            (Some("1"), Some("100"), "4", secs(100)),
             // Just started.
-            (None, Some("0"), secs(0)),
-            // The receiver is connecting.
-            (Some("7"), None, secs(7)),
-            (None, None, Lag::Unknown("lag by commit is unknown".into())),
+            (None, Some("0"), "9", secs(0)),
+            // The receiver is connecting: the difference stands still.
+            (Some("7"), None, "4", not_all()),
+            (Some("0"), None, "4", not_all()),
+            (Some("7"), None, "9", secs(0)),
+            (None, None, "9", secs(0)),
+            (None, None, "4", not_all()),
         ] {
-            assert_eq!(of_events(&row(difference, behind)), lag, "{difference:?} {behind:?}");
+            assert_eq!(of_events(&row(difference, behind, executed)), lag, "{difference:?} {behind:?} {executed:?}");
         }
         let old = Row::of(&[("Seconds_Behind_Master", Some("0"))]);
         assert_eq!(of_events(&old), Lag::Unknown("lag by commit needs MySQL 8.0 or MariaDB 11.6".into()));

@@ -44,6 +44,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "0", default_missing_value = "1",
           value_parser = switch, hide_default_value = true)]
     allow_connecting: bool,
+    /// Do not mind that the server listens on its Unix socket alone
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "0", default_missing_value = "1",
+          value_parser = switch, hide_default_value = true)]
+    allow_skip_networking: bool,
     /// Judge the server as a member of a replication group instead, in this role
     #[arg(long, value_name = "ROLE", value_enum)]
     group_replication: Option<Role>,

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use check::group::{self, Membership};
-use check::{Family, Row, Rows, ServerError, Session};
+use check::{Family, Row, Rows, ServerError, Session, Variable};
 use serde::Serializer;
 
 use crate::Options;
 use crate::lag::{self, Lag, LagFrom};
 
+/// Whether clients can connect over the network; any server, no privilege. It stands before the others: what comes after a
+/// statement that is refused is not run.
+const NETWORK: &str = "SELECT @@global.skip_networking AS skip_networking";
 /// `MySQL` since 8.0.22; the only spelling since 8.4.
 const REPLICA: &str = "SHOW REPLICA STATUS";
 /// `MySQL` before 8.0.22. One row a channel since 5.7.
@@ -37,6 +40,8 @@ const PERFORMANCE_SCHEMA: &str = "SELECT ON performance_schema.*";
 /// What replicates to this server.
 #[derive(Debug, Default, Clone, serde::Serialize)]
 pub(crate) struct Facts {
+    /// `1` where the server listens on its Unix socket alone.
+    pub(crate) skip_networking: Variable,
     /// All channels; none when it is no replica, or was not asked for them.
     pub(crate) channels: Vec<Channel>,
     /// Its place in a replication group; `None` when it is in none, or was not asked.
@@ -62,9 +67,11 @@ pub(crate) struct Channel {
     /// `SQL_Delay`, the delay this replica is configured to keep; `None` is none.
     #[serde(rename = "delay_s", serialize_with = "seconds")]
     pub(crate) delay: Option<Duration>,
-    /// How long ago the receiver heard of its source; `None` is unknown, or not asked.
-    #[serde(rename = "heard_s", serialize_with = "seconds")]
-    pub(crate) heard: Option<Duration>,
+    /// How long ago the receiver heard of its source; unknown also where that was not asked.
+    #[serde(rename = "heard_s")]
+    pub(crate) heard: Lag,
+    /// Whether all that was received is applied, by the positions; `None` is unknown.
+    pub(crate) all_applied: Option<bool>,
 }
 
 #[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
@@ -84,8 +91,11 @@ pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts>
     let is_recent_mysql = matches!(family, Family::MySql(8.., ..));
     if options.group_replication.is_some() {
         ensure!(is_recent_mysql, "`--group-replication` needs MySQL 8.0");
-        let rows = session.query(group::STATEMENT).map_err(|error| without_grant(error, PERFORMANCE_SCHEMA))?;
-        return Ok(Facts { group: Membership::of(&rows), ..Facts::default() });
+        let mut answers = session.query_each(&[NETWORK, group::STATEMENT]).into_iter();
+        let mut next = || answers.next().context("cannot query: no answer");
+        let skip_networking = skip_networking(&next()??);
+        let rows = next()?.map_err(|error| without_grant(error, PERFORMANCE_SCHEMA))?;
+        return Ok(Facts { skip_networking, group: Membership::of(&rows), ..Facts::default() });
     }
     let (first, second) = match family {
         Family::MariaDb => (ALL_SLAVES, SLAVE),
@@ -99,12 +109,13 @@ pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts>
     let wants_times = is_recent_mysql && (options.lag_from == LagFrom::Commit || options.max_heartbeat_age.is_some());
     let heartbeats = options.heartbeat_table.as_ref().map(|table| table.statement(options.heartbeat_utc));
     let beside = [wants_times.then_some(lag::TIMESTAMPS), heartbeats.as_deref()];
-    let statements = |first| [Some(first), beside[0], beside[1]].into_iter().flatten().collect::<Vec<_>>();
+    let statements =
+        |first| [Some(NETWORK), Some(first), beside[0], beside[1]].into_iter().flatten().collect::<Vec<_>>();
 
     let mut spelling = first;
     let answers = loop {
         let answers = session.query_each(&statements(spelling));
-        spelling = match answers.first() {
+        spelling = match answers.get(1) {
             Some(Err(error)) if error.code() == Some(SYNTAX) && spelling == first => second,
             // A MariaDB can be told to greet as MySQL (`version=8.0.11`).
             Some(Ok(rows)) if family != Family::MariaDb && spelling != ALL_SLAVES && rows.has("Using_Gtid") => {
@@ -115,9 +126,10 @@ pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts>
     };
     let mut answers = answers.into_iter();
     let mut next = || answers.next().context("cannot query: no answer");
+    let skip_networking = skip_networking(&next()??);
     let status = next()?.map_err(|error| without_grant(error, status_grant(family)))?;
     if status.is_empty() {
-        return Ok(Facts::default());
+        return Ok(Facts { skip_networking, ..Facts::default() });
     }
     let mut beside = Beside { channels: status.len(), ..Beside::default() };
     if wants_times {
@@ -130,7 +142,13 @@ pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts>
             _ => without_grant(error, &format!("SELECT ON {name}")),
         })?;
     }
-    Ok(Facts { channels: status.iter().map(|row| channel(row, &beside, options)).collect(), group: None })
+    let channels = status.iter().map(|row| channel(row, &beside, options)).collect();
+    Ok(Facts { skip_networking, channels, group: None })
+}
+
+/// Reads the answer to [`NETWORK`].
+fn skip_networking(rows: &Rows) -> Variable {
+    rows.first().map(|row| row.variable("skip_networking")).unwrap_or_default()
 }
 
 /// The rows that came with replication status; none where they were not asked for.
@@ -188,7 +206,8 @@ fn channel(row: &Row, beside: &Beside, options: &Options) -> Channel {
         applier_error: number(&["Last_SQL_Errno"]),
         lag,
         delay: lag::seconds(row, &["SQL_Delay"]).filter(|delay| !delay.is_zero()),
-        heard: times.and_then(lag::since_heard),
+        heard: times.map(lag::since_heard).unwrap_or_default(),
+        all_applied: lag::is_all_applied(row),
     }
 }
 
@@ -284,7 +303,8 @@ mod tests {
         );
         assert_eq!(lag(&["--lag-from=commit"]), Lag::Behind(Duration::from_millis(5250)));
         let channel = super::channel(&status, &beside, &options(&[]));
-        assert_eq!(channel.heard, Some(Duration::from_millis(2500)));
+        assert_eq!(channel.heard, Lag::Behind(Duration::from_millis(2500)));
+        assert_eq!(channel.all_applied, Some(false));
     }
 
     #[test]

@@ -14,14 +14,20 @@ enum Finding {
     InTime(Duration),
     Connecting,
     Late(Duration),
+    /// The lag is a time to come, by this.
+    Ahead(Duration),
     LagUnknown,
-    Silent(Option<Duration>),
+    NotAllApplied,
+    Silent,
     ApplierStopped,
     ReceiverStopped,
 }
 
 /// Applies the rules of mysqlchk-replication(8); the first that matches wins.
 pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
+    if !facts.skip_networking.is_off() && !options.allow_skip_networking {
+        return down(format!("skip_networking is {}", facts.skip_networking.switch()));
+    }
     match options.group_replication {
         Some(role) => judge_member(facts, role, options),
         None => judge_channels(facts, options),
@@ -53,32 +59,40 @@ fn judge_channels(facts: &Facts, options: &Options) -> Verdict {
     }
 }
 
-/// Both limits are inclusive. A lag that is unknown never counts as zero, a clock that is ahead does.
+/// Both limits are inclusive.
 /// Source: `MySQL` 8.4 Reference Manual, "SHOW REPLICA STATUS Statement".
 fn find(channel: &Channel, options: &Options) -> Finding {
     let connecting = channel.receiver == "Connecting" && options.allow_connecting;
     // Of a source that may be gone nothing has to be heard.
-    let too_long = |heard: Option<Duration>| {
-        !connecting && options.max_heartbeat_age.is_some_and(|limit| heard.is_none_or(|heard| heard > limit))
+    let silent = |limit| match &channel.heard {
+        Lag::Unknown(_) => true,
+        Lag::Behind(heard) | Lag::Ahead(heard) => *heard > limit,
     };
-    match (channel.receiver.as_str(), channel.applier.as_str(), lag(channel)) {
-        (receiver, _, _) if receiver != "Yes" && !connecting => Finding::ReceiverStopped,
-        (_, applier, _) if applier != "Yes" => Finding::ApplierStopped,
-        _ if too_long(channel.heard) => Finding::Silent(channel.heard),
-        // Without a source the server does not know the lag; a table or commit times would.
-        (_, _, None) if connecting && options.lag_from == LagFrom::Status => Finding::Connecting,
-        (_, _, None) => Finding::LagUnknown,
-        (_, _, Some(lag)) if lag > options.max_lag => Finding::Late(lag),
-        (_, _, Some(lag)) => Finding::InTime(lag),
+    match (channel.receiver.as_str(), channel.applier.as_str()) {
+        (receiver, _) if receiver != "Yes" && !connecting => Finding::ReceiverStopped,
+        (_, applier) if applier != "Yes" => Finding::ApplierStopped,
+        _ if !connecting && options.max_heartbeat_age.is_some_and(silent) => Finding::Silent,
+        _ => find_by_lag(channel, connecting, options),
     }
 }
 
-/// The lag that was not asked for: a delayed replica is behind by its delay on purpose.
-fn lag(channel: &Channel) -> Option<Duration> {
+/// A lag that is unknown never counts as zero. A time to come counts as zero only within the limit: beyond it, the clocks
+/// say nothing.
+fn find_by_lag(channel: &Channel, connecting: bool, options: &Options) -> Finding {
     match &channel.lag {
-        Lag::Unknown(_) => None,
-        Lag::Behind(lag) => Some(lag.saturating_sub(channel.delay.unwrap_or_default())),
-        Lag::Ahead(_) => Some(Duration::ZERO),
+        // Without a receiver `MariaDB` does not know the lag, whatever is left to apply.
+        Lag::Unknown(_) if connecting && options.lag_from == LagFrom::Status => match channel.all_applied {
+            Some(true) => Finding::Connecting,
+            _ => Finding::NotAllApplied,
+        },
+        Lag::Unknown(_) => Finding::LagUnknown,
+        Lag::Ahead(ahead) if *ahead > options.max_lag => Finding::Ahead(*ahead),
+        Lag::Ahead(_) => Finding::InTime(Duration::ZERO),
+        // What was not asked for: a delayed replica is behind by its delay on purpose.
+        Lag::Behind(lag) => match lag.saturating_sub(channel.delay.unwrap_or_default()) {
+            lag if lag > options.max_lag => Finding::Late(lag),
+            lag => Finding::InTime(lag),
+        },
     }
 }
 
@@ -95,16 +109,34 @@ fn verdict(finding: &Finding, channel: &Channel, options: &Options, one_of_many:
         Finding::ApplierStopped => {
             down(format!("{name}applier is `{}`, not `Yes`{}", channel.applier, error(channel.applier_error)))
         }
-        Finding::Silent(heard) => {
-            let heard = heard
-                .map_or_else(|| "never heard".to_owned(), |heard| format!("last heard {} ago", duration::show(heard)));
+        Finding::Silent => {
             let limit = duration::show(options.max_heartbeat_age.unwrap_or_default());
-            down(format!("{name}source was {heard}, limit is {limit}"))
+            match &channel.heard {
+                Lag::Unknown(_) => down(format!("{name}source was never heard, limit is {limit}")),
+                Lag::Behind(heard) => down(format!(
+                    "{name}source was last heard {} ago, limit is {limit}",
+                    duration::show_measured(*heard)
+                )),
+                Lag::Ahead(ahead) => down(format!(
+                    "{name}source was last heard {} in the future, limit is {limit}: {SET_CLOCKS}",
+                    duration::show_measured(*ahead)
+                )),
+            }
         }
+        Finding::NotAllApplied => down(format!(
+            "{name}receiver is `Connecting`, lag is NULL, and not all that was received is applied{}",
+            error(channel.receiver_error)
+        )),
         Finding::LagUnknown => {
             let why = if let Lag::Unknown(why) = &channel.lag { why } else { "lag is NULL" };
             down(format!("{name}{why}"))
         }
+        Finding::Ahead(ahead) => down(format!(
+            "{name}lag{} is {} in the future, limit is {}: {SET_CLOCKS}",
+            from(options),
+            duration::show_measured(*ahead),
+            duration::show(options.max_lag)
+        )),
         Finding::Late(lag) => down(format!("{name}{}", measured(*lag, channel, options))),
         Finding::InTime(lag) => up(format!("{name}{}", measured(*lag, channel, options))),
         Finding::Connecting => {
@@ -113,20 +145,28 @@ fn verdict(finding: &Finding, channel: &Channel, options: &Options, one_of_many:
     }
 }
 
-/// The lag, what it is taken from, and the limit.
-fn measured(lag: Duration, channel: &Channel, options: &Options) -> String {
-    let from = match options.lag_from {
+/// What helps against a time to come.
+const SET_CLOCKS: &str = "check clocks and time zone";
+
+/// What the lag is taken from, as it follows `lag`.
+fn from(options: &Options) -> &'static str {
+    match options.lag_from {
         LagFrom::Status => "",
         LagFrom::Heartbeat => " by heartbeat",
         LagFrom::Commit => " by commit",
-    };
+    }
+}
+
+/// The lag, what it is taken from, and the limit.
+fn measured(lag: Duration, channel: &Channel, options: &Options) -> String {
     let beyond =
         channel.delay.map_or_else(String::new, |delay| format!(" beyond the delay of {}", duration::show(delay)));
     let skew = match &channel.lag {
-        Lag::Ahead(ahead) => format!(" (the source's clock is ahead by {})", duration::show(*ahead)),
+        Lag::Ahead(ahead) => format!(" (the source's clock is ahead by {})", duration::show_measured(*ahead)),
         _ => String::new(),
     };
-    format!("lag is {}{from}{beyond}{skew}, limit is {}", duration::show(lag), duration::show(options.max_lag))
+    let (lag, limit) = (duration::show_measured(lag), duration::show(options.max_lag));
+    format!("lag is {lag}{}{beyond}{skew}, limit is {limit}", from(options))
 }
 
 fn error(number: u32) -> String {
@@ -168,6 +208,7 @@ mod tests {
             receiver: receiver.into(),
             applier: applier.into(),
             lag: lag.map_or_else(Lag::default, |lag| Lag::Behind(Duration::from_secs(lag))),
+            all_applied: Some(true),
             ..Channel::default()
         }
     }
@@ -187,6 +228,7 @@ mod tests {
             channel: Vec::new(),
             if_not_replica: IfNotReplica::Down,
             allow_connecting: false,
+            allow_skip_networking: false,
             group_replication: None,
             max_applier_queue: None,
         }
@@ -198,13 +240,14 @@ mod tests {
 
     /// The table of mysqlchk-replication(8), in its order.
     #[test]
+    #[expect(clippy::too_many_lines, reason = "the page has as many rows")]
     fn the_table() {
         let good = || channel("Yes", "Yes", Some(0));
         let connecting = || Channel { receiver_error: 2003, ..channel("Connecting", "Yes", None) };
         let allowing = || Options { allow_connecting: true, ..options() };
         let listening = || Options { max_heartbeat_age: Some(Duration::from_secs(5)), ..options() };
-        let heard =
-            |age: Option<u64>| Channel { heard: age.map(Duration::from_secs), ..channel("Yes", "Yes", Some(0)) };
+        let heard = |heard: Lag| Channel { heard, ..channel("Yes", "Yes", Some(0)) };
+        let secs = Duration::from_secs;
         let by = |lag_from| Options { lag_from, ..options() };
         let found = |lag| Channel { lag, ..channel("Yes", "Yes", None) };
         let delayed = |lag| Channel { delay: Some(Duration::from_secs(30)), ..channel("Yes", "Yes", Some(lag)) };
@@ -219,6 +262,16 @@ mod tests {
             (vec![channel("No", "Yes", None)], allowing(), "down: receiver is `No`, not `Yes`"),
             (vec![connecting()], allowing(), "up: receiver is `Connecting`, which is allowed (error 2003)"),
             (
+                vec![Channel { all_applied: Some(false), ..connecting() }],
+                allowing(),
+                "down: receiver is `Connecting`, lag is NULL, and not all that was received is applied (error 2003)",
+            ),
+            (
+                vec![Channel { all_applied: None, receiver_error: 0, ..connecting() }],
+                allowing(),
+                "down: receiver is `Connecting`, lag is NULL, and not all that was received is applied",
+            ),
+            (
                 vec![Channel { lag: Lag::Unknown("no heartbeat of server 17 in a.b".into()), ..connecting() }],
                 Options { lag_from: LagFrom::Heartbeat, ..allowing() },
                 "down: no heartbeat of server 17 in a.b",
@@ -230,9 +283,15 @@ mod tests {
                 options(),
                 "down: applier is `No`, not `Yes` (error 1062)",
             ),
-            (vec![heard(Some(6))], listening(), "down: source was last heard 6s ago, limit is 5s"),
-            (vec![heard(None)], listening(), "down: source was never heard, limit is 5s"),
-            (vec![heard(Some(5))], listening(), "up: lag is 0s, limit is 30s"),
+            (vec![heard(Lag::Behind(secs(6)))], listening(), "down: source was last heard 6s ago, limit is 5s"),
+            (vec![heard(Lag::default())], listening(), "down: source was never heard, limit is 5s"),
+            (
+                vec![heard(Lag::Ahead(secs(6)))],
+                listening(),
+                "down: source was last heard 6s in the future, limit is 5s: check clocks and time zone",
+            ),
+            (vec![heard(Lag::Behind(secs(5)))], listening(), "up: lag is 0s, limit is 30s"),
+            (vec![heard(Lag::Ahead(secs(5)))], listening(), "up: lag is 0s, limit is 30s"),
             (
                 vec![connecting()],
                 Options { allow_connecting: true, ..listening() },
@@ -254,7 +313,7 @@ mod tests {
             (
                 vec![found(Lag::Behind(Duration::from_millis(30_001)))],
                 by(LagFrom::Heartbeat),
-                "down: lag is 30001ms by heartbeat, limit is 30s",
+                "down: lag is 31s by heartbeat, limit is 30s",
             ),
             (
                 vec![found(Lag::Behind(Duration::from_secs(31)))],
@@ -262,9 +321,19 @@ mod tests {
                 "down: lag is 31s by commit, limit is 30s",
             ),
             (
-                vec![found(Lag::Ahead(Duration::from_secs(40)))],
+                vec![found(Lag::Ahead(secs(31)))],
                 by(LagFrom::Heartbeat),
-                "up: lag is 0s by heartbeat (the source's clock is ahead by 40s), limit is 30s",
+                "down: lag by heartbeat is 31s in the future, limit is 30s: check clocks and time zone",
+            ),
+            (
+                vec![found(Lag::Ahead(secs(3600)))],
+                by(LagFrom::Commit),
+                "down: lag by commit is 3600s in the future, limit is 30s: check clocks and time zone",
+            ),
+            (
+                vec![found(Lag::Ahead(secs(30)))],
+                by(LagFrom::Heartbeat),
+                "up: lag is 0s by heartbeat (the source's clock is ahead by 30s), limit is 30s",
             ),
             (vec![delayed(61)], options(), "down: lag is 31s beyond the delay of 30s, limit is 30s"),
             (vec![delayed(60)], options(), "up: lag is 30s beyond the delay of 30s, limit is 30s"),
@@ -272,8 +341,27 @@ mod tests {
             (vec![good()], options(), "up: lag is 0s, limit is 30s"),
         ];
         for (channels, options, verdict) in rows {
-            let facts = Facts { channels, group: None };
+            let facts = Facts { skip_networking: "0".into(), channels, group: None };
             assert_eq!(judge(&facts, &options).to_string(), verdict, "{facts:?} {options:?}");
+        }
+    }
+
+    /// The first rule of both tables.
+    #[test]
+    fn a_server_without_a_network_is_down_unless_it_may_be() {
+        let on_socket = |value: &str| Facts { skip_networking: value.into(), ..Facts::default() };
+        let member = || Options { group_replication: Some(Role::Any), ..options() };
+        let allowed = |options| Options { allow_skip_networking: true, ..options };
+        for (value, options, verdict) in [
+            ("1", options(), "down: skip_networking is ON"),
+            ("1", Options { if_not_replica: IfNotReplica::Up, ..options() }, "down: skip_networking is ON"),
+            ("1", member(), "down: skip_networking is ON"),
+            ("NULL", options(), "down: skip_networking is NULL"),
+            ("1", allowed(options()), "down: no replication is configured"),
+            ("1", allowed(member()), "down: no group replication is configured"),
+            ("0", options(), "down: no replication is configured"),
+        ] {
+            assert_eq!(judge(&on_socket(value), &options).to_string(), verdict, "{value} {options:?}");
         }
     }
 
@@ -299,7 +387,7 @@ mod tests {
             ),
         ];
         for (channels, options, verdict) in rows {
-            let facts = Facts { channels, group: None };
+            let facts = Facts { skip_networking: "0".into(), channels, group: None };
             assert_eq!(judge(&facts, &options).to_string(), verdict, "{facts:?} {options:?}");
         }
     }
@@ -349,7 +437,7 @@ mod tests {
             ),
         ];
         for (group, options, verdict) in rows {
-            let facts = Facts { group, ..Facts::default() };
+            let facts = Facts { skip_networking: "0".into(), group, ..Facts::default() };
             assert_eq!(judge(&facts, &options).to_string(), verdict, "{facts:?} {options:?}");
         }
     }

@@ -85,9 +85,21 @@ fn heartbeats(section: &mut Section, source: &Server, replica: &Server) {
         ),
         (
             "the source's clock is ahead",
+            format!("{ask_old} --max-lag=1h"),
+            "NOW() + INTERVAL 60 SECOND",
+            "up: lag is 0s by heartbeat (the source's clock is ahead by Ns), limit is 3600s",
+        ),
+        (
+            "the source's clock is ahead by more than the limit",
             ask_old.to_owned(),
             "NOW() + INTERVAL 60 SECOND",
-            "up: lag is 0s by heartbeat (the source's clock is ahead by Ns), limit is 30s",
+            "down: lag by heartbeat is Ns in the future, limit is 30s: check clocks and time zone",
+        ),
+        (
+            "old layout, not in UTC and told so",
+            format!("{ask_old} --heartbeat-utc"),
+            "NOW()",
+            "down: lag by heartbeat is Ns in the future, limit is 30s: check clocks and time zone",
         ),
         (
             "old layout, of another id",
@@ -132,6 +144,55 @@ fn commits(section: &mut Section, source: &Server, replica: &Server) {
     row(section, replica, "applier waits for a lock", check, "down: lag is Ns by commit, limit is 2s", false);
     drop(session);
     until(replica, check, "up: lag is 0s by commit, limit is 2s");
+}
+
+/// A source that dies while its replica is behind. `limit` is one that the lag is above while the server tells it.
+fn dead_source(software: Software, limit: &str, rows: &[(&str, [&str; 2])]) {
+    let (source, replica) = (Server::start_of(software, &[]), Server::start_of(software, &[]));
+    let link = replica.follow(&source);
+    let mut section = Section::new(&format!("A source that dies, on {}", name_of(&replica)));
+    let mut session = replica.session();
+    session.query_drop("LOCK TABLES lab.t WRITE").unwrap();
+    source.sql("INSERT INTO lab.t (v) VALUES (1)");
+    wait::until("the write is received and not applied", BOUND, || link.lag().is_some_and(|lag| !lag.is_zero()));
+    source.kill9();
+    let check = |from: &str| format!("{CHECK} --allow-connecting --max-lag={limit}{from}");
+    for (from, [behind, _]) in rows {
+        until(&replica, &check(from), behind);
+        row(&mut section, &replica, "source killed, applier waits for a lock", &check(from), behind, false);
+    }
+    drop(session);
+    for (from, [_, applied]) in rows {
+        until(&replica, &check(from), applied);
+        row(&mut section, &replica, "source killed, all applied", &check(from), applied, false);
+    }
+    section.close();
+}
+
+const ALLOWED: &str = "up: receiver is `Connecting`, which is allowed (error 2003)";
+const NOT_ALL: &str =
+    "down: receiver is `Connecting`, lag is NULL, and not all that was received is applied (error 2003)";
+
+#[test]
+fn a_source_dies_on_mariadb_10_11() {
+    dead_source(Software::MariaDb, "1h", &[("", [NOT_ALL, ALLOWED])]);
+}
+
+#[test]
+fn a_source_dies_on_mariadb_11_8() {
+    let commit = [
+        "down: lag by commit is unknown: not all that was received is applied",
+        "up: lag is 0s by commit, limit is 3600s",
+    ];
+    dead_source(Software::MariaDb11, "1h", &[("", [NOT_ALL, ALLOWED]), (" --lag-from=commit", commit)]);
+}
+
+/// It knows the lag without a receiver, too: NULL says that all is applied.
+#[test]
+fn a_source_dies_on_mysql_9() {
+    let commit = ["down: lag is Ns by commit, limit is 0s", "up: lag is 0s by commit, limit is 0s"];
+    let status = ["down: lag is Ns, limit is 0s", ALLOWED];
+    dead_source(Software::MySql9, "0s", &[("", status), (" --lag-from=commit", commit)]);
 }
 
 fn on_mariadb(software: Software) {

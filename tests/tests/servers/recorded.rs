@@ -7,6 +7,7 @@ use lab::server::Server;
 use lab::software::Software;
 
 const IN_TIME: &str = "up: lag is 0s, limit is 30s";
+const NETWORK: &str = "SELECT @@global.skip_networking AS skip_networking";
 const SLAVE: &str = "SHOW SLAVE STATUS";
 const REPLICA: &str = "SHOW REPLICA STATUS";
 const ALL_SLAVES: &str = "SHOW ALL SLAVES STATUS";
@@ -105,7 +106,9 @@ fn replication(version: &Version) -> Page {
     let Version { statement, replica, source, .. } = version;
     let mut page = Page::new(version.server);
     let recording = Recording::read(version.file);
-    let once = [*statement];
+    let with_network = |statement: &str| format!("{NETWORK}; {statement}");
+    let (once, other) = (with_network(statement), with_network(version.other));
+    let once = [once.as_str()];
     let receiver = &format!("{replica}_IO_Running");
     let applier = &format!("{replica}_SQL_Running");
     let behind = &format!("Seconds_Behind_{source}");
@@ -157,17 +160,17 @@ fn replication(version: &Version) -> Page {
     // Nothing but a syntax error is worth another spelling.
     let shutdown = refused("1053 08S01 Server shutdown in progress");
     page.row(&shutdown, "shutting down", CHECK, "down: cannot query: the server is shutting down (1053)", &once);
-    let both = [*statement, version.other];
+    let both = [once[0], &other];
     if version.greets.is_empty() {
         let unknown = refused("1064 42000 You have an error in your SQL syntax");
         page.row(&unknown, "does not know the statement", CHECK, IN_TIME, &both);
     } else {
         let as_other = recording.clone().greets(version.greets);
         let situation = format!("behind a proxy that greets as {}", version.greets);
-        page.row(&as_other, &situation, CHECK, IN_TIME, &[version.other, *statement]);
+        page.row(&as_other, &situation, CHECK, IN_TIME, &[&other, once[0]]);
         let denied = denied.greets(version.greets);
         let situation = format!("{situation}, privilege missing");
-        page.row(&denied, &situation, CHECK, &verdict, &[version.other, *statement]);
+        page.row(&denied, &situation, CHECK, &verdict, &[&other, once[0]]);
     }
     page
 }
@@ -256,7 +259,13 @@ fn mysql_5_7() {
         page.row(&recording, situation, &check, "down: `--group-replication` needs MySQL 8.0", &[]);
     }
     let check = "mysqlchk-replication --lag-from=commit";
-    page.row(&recording, situation, check, "down: lag by commit needs MySQL 8.0 or MariaDB 11.6", &[SLAVE]);
+    page.row(
+        &recording,
+        situation,
+        check,
+        "down: lag by commit needs MySQL 8.0 or MariaDB 11.6",
+        &[&format!("{NETWORK}; {SLAVE}")],
+    );
     let check = "mysqlchk-replication --max-heartbeat-age=5s";
     let refusal = "down: `--max-heartbeat-age` needs MySQL 8.0: take `--lag-from=heartbeat`";
     page.row(&recording, situation, check, refusal, &[]);
@@ -318,7 +327,7 @@ fn mysql_8_0() {
 
 /// The lag by commit, and what the receiver last heard, both in one round trip with replication status.
 fn commits(page: &mut Page, recording: &Recording, statement: &str, [read, behind]: [&str; 2]) {
-    let both = format!("{statement}; {TIMES}");
+    let (both, once) = (format!("{NETWORK}; {statement}; {TIMES}"), format!("{NETWORK}; {statement}"));
     let both = [both.as_str()];
     let check = "mysqlchk-replication --lag-from=commit";
     let in_time = "up: lag is 0s by commit, limit is 30s";
@@ -326,7 +335,7 @@ fn commits(page: &mut Page, recording: &Recording, statement: &str, [read, behin
     let behind = recording.clone().with(behind, "0").with(read, "2000");
     let late = behind.clone().with("applied", "1700000020.000000").with("applying", "1700000055.250000");
     page.row(&late, "a worker waits, 44.75s behind", check, "down: lag is Ns by commit, limit is 30s", &both);
-    page.row(&late, "a worker waits, 44.75s behind", "mysqlchk-replication", IN_TIME, &[statement]);
+    page.row(&late, "a worker waits, 44.75s behind", "mysqlchk-replication", IN_TIME, &[&once]);
     let long = "mysqlchk-replication --lag-from=commit --max-lag=44750ms";
     page.row(&late, "a worker waits, 44.75s behind", long, "up: lag is Ns by commit, limit is 44750ms", &both);
     // The applier forgets what it applied when it is restarted: the positions still say that nothing is left.
@@ -392,15 +401,16 @@ fn memberships(page: &mut Page, recording: &Recording, all: &str) {
 fn members(page: &mut Page, recording: &Recording) {
     let group = |rows: &[&str]| group(recording, GROUP, rows);
     let secondaries = ["| 0 | ONLINE | SECONDARY | 0", "| 0 | ONLINE | SECONDARY | 0"];
+    let asked = format!("{NETWORK}; {MEMBERS}");
     let healthy = group(&["| 1 | ONLINE | PRIMARY | 3", secondaries[0], secondaries[1]]);
     let situation = "primary of three";
     let primary = "mysqlchk-replication --group-replication=primary";
     let secondary = "mysqlchk-replication --group-replication=secondary";
     let up = "up: member state is ONLINE, role is PRIMARY, applier queue is 3";
-    page.row(&healthy, situation, primary, up, &[MEMBERS]);
-    page.row(&healthy, situation, secondary, "down: member role is PRIMARY, not SECONDARY", &[MEMBERS]);
+    page.row(&healthy, situation, primary, up, &[&asked]);
+    page.row(&healthy, situation, secondary, "down: member role is PRIMARY, not SECONDARY", &[&asked]);
     let queue = "mysqlchk-replication --group-replication=any --max-applier-queue=2";
-    page.row(&healthy, situation, queue, "down: applier queue is 3, limit is 2", &[MEMBERS]);
+    page.row(&healthy, situation, queue, "down: applier queue is 3, limit is 2", &[&asked]);
     let alone = group(&[
         "| 0 | UNREACHABLE | SECONDARY | 0",
         "| 1 | ONLINE | PRIMARY | 3",
@@ -408,16 +418,16 @@ fn members(page: &mut Page, recording: &Recording) {
     ]);
     let no_majority = "down: no majority: 1 of 3 members are reachable";
     let situation = "primary of three, two of them frozen";
-    page.row(&alone, situation, primary, no_majority, &[MEMBERS]);
+    page.row(&alone, situation, primary, no_majority, &[&asked]);
     let left = group(&["| NULL | OFFLINE |  | NULL"]);
     let offline = "down: member state is OFFLINE, not ONLINE";
-    page.row(&left, "has left its group", primary, offline, &[MEMBERS]);
-    page.row(recording, "no group", primary, "down: no group replication is configured", &[MEMBERS]);
+    page.row(&left, "has left its group", primary, offline, &[&asked]);
+    page.row(recording, "no group", primary, "down: no group replication is configured", &[&asked]);
     let denied = "query ...FROM performance_schema.replication_group_members ...\nerror 1142 42000 SELECT command \
         denied to user 'recorded'@'localhost' for table 'replication_group_members'";
     let situation = "primary of three, may not read performance_schema";
     let grant = "down: cannot query: missing privilege (1142): GRANT SELECT ON performance_schema.*";
-    page.row(&healthy.first(denied), situation, primary, grant, &[MEMBERS]);
+    page.row(&healthy.first(denied), situation, primary, grant, &[&asked]);
 }
 
 #[test]
@@ -435,7 +445,8 @@ fn mysql_8_4() {
 fn mysql_10() {
     let mut page = Page::new("MySQL 10");
     let recording = Recording::read("mysql-8.4").greets("10.1.0");
-    page.row(&recording, "replicating", "mysqlchk-replication", IN_TIME, &[REPLICA]);
+    let both = format!("{NETWORK}; {REPLICA}");
+    page.row(&recording, "replicating", "mysqlchk-replication", IN_TIME, &[&both]);
     let all = format!("{MYSQL_STATUS}; {GROUP_NAME}; {MEMBERS}");
     status(&mut page, &recording, &[&all]);
     memberships(&mut page, &recording, &all);
@@ -547,23 +558,24 @@ fn mariadb_10_4() {
 fn mariadb_10_6() {
     let mut page = mariadb("MariaDB 10.6", "mariadb-10.6", "SUPER, SLAVE MONITOR", "SLAVE MONITOR ON *.*");
     let recording = Recording::read("mariadb-10.6");
+    let once = format!("{NETWORK}; {ALL_SLAVES}");
     let between = recording.clone().greets("5.5.5-10.5.7-MariaDB").first(
         "query SHOW ALL SLAVES STATUS\nerror 1227 42000 Access denied; you need (at least one of) the SUPER, \
          REPLICATION SLAVE ADMIN privilege(s) for this operation",
     );
     let grant = "down: cannot query: missing privilege (1227): GRANT REPLICATION SLAVE ADMIN ON *.*";
-    page.row(&between, "privilege missing, as on 10.5.7", "mysqlchk-replication", grant, &[ALL_SLAVES]);
+    page.row(&between, "privilege missing, as on 10.5.7", "mysqlchk-replication", grant, &[&once]);
 
     let commit = "mysqlchk-replication --lag-from=commit";
     let refusal = "down: lag by commit needs MySQL 8.0 or MariaDB 11.6";
-    page.row(&recording, "replicating", commit, refusal, &[ALL_SLAVES]);
+    page.row(&recording, "replicating", commit, refusal, &[&once]);
     let age = "mysqlchk-replication --max-heartbeat-age=5s";
     let refusal = "down: `--max-heartbeat-age` needs MySQL 8.0: take `--lag-from=heartbeat`";
     page.row(&recording, "replicating", age, refusal, &[]);
     let group = "mysqlchk-replication --group-replication=any";
     page.row(&recording, "replicating", group, "down: `--group-replication` needs MySQL 8.0", &[]);
 
-    let both = format!("{ALL_SLAVES}; {HEARTBEATS}");
+    let both = format!("{once}; {HEARTBEATS}");
     let both = [both.as_str()];
     let check = "mysqlchk-replication --lag-from=heartbeat --heartbeat-table=percona.heartbeat";
     let of_server = |id| format!("{check} --heartbeat-source-id={id}");
@@ -607,9 +619,10 @@ fn mariadb_12() {
         page.row(&recording, &situation, "mysqlchk-status --require-writable", writable, &[MARIADB_STATUS]);
         page.row(&recording, &situation, "mysqlchk-status --require-read-only", read_only, &[MARIADB_STATUS]);
     }
+    let once = format!("{NETWORK}; {ALL_SLAVES}");
     let commit = "mysqlchk-replication --lag-from=commit";
-    page.row(&recording, "replicating", commit, "up: lag is 0s by commit, limit is 30s", &[ALL_SLAVES]);
+    page.row(&recording, "replicating", commit, "up: lag is 0s by commit, limit is 30s", &[&once]);
     let late = recording.with("Master_Slave_time_diff", "31");
-    page.row(&late, "31s between the events", commit, "down: lag is Ns by commit, limit is 30s", &[ALL_SLAVES]);
+    page.row(&late, "31s between the events", commit, "down: lag is Ns by commit, limit is 30s", &[&once]);
     page.section.close();
 }
