@@ -1,5 +1,6 @@
 //! Verdict -> bytes, one function per form, and the one place that writes to stdout.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -34,12 +35,18 @@ impl Format {
     #[must_use]
     pub fn resolve(self) -> Form {
         match self {
-            Format::Auto if rustix::termios::isatty(rustix::stdio::stdout()) => Form::Text,
+            Format::Auto if is_terminal() => Form::Text,
             Format::Auto | Format::Http => Form::Http,
             Format::Text => Form::Text,
             Format::Json => Form::Json,
         }
     }
+}
+
+/// Whether stdout is a terminal; looked at once, since it is wanted before and after the options are read.
+fn is_terminal() -> bool {
+    static IS_TERMINAL: OnceLock<bool> = OnceLock::new();
+    *IS_TERMINAL.get_or_init(|| rustix::termios::isatty(rustix::stdio::stdout()))
 }
 
 /// The form a verdict is given in.
@@ -111,7 +118,7 @@ impl Style {
 fn as_http(reason_phrase: bool, report: &Report) -> String {
     let verdict = &report.verdict;
     let (code, standard) = if verdict.is_up() { (200, "OK") } else { (503, "Service Unavailable") };
-    let phrase = if reason_phrase { verdict.reason() } else { standard };
+    let phrase = if reason_phrase { verdict.short_reason() } else { standard.into() };
     let body = format!("{verdict}\n");
     let length = body.len();
     let body = if report.head { "" } else { &body };
@@ -246,6 +253,16 @@ mod tests {
         assert_eq!(value["facts"]["read_only"], Value::Null);
         assert_eq!(value["times"]["login_us"], 2000);
         assert_eq!(text.lines().count(), 1);
+    }
+
+    #[test]
+    fn only_the_json_form_has_the_whole_of_a_long_reason() {
+        let whole = format!("cannot read {}: permission denied", "x".repeat(300));
+        let show = |form| Style { reason_phrase: true, ..style(form) }.render(&report(down(whole.as_str())));
+        assert!(show(Form::Json).contains(&whole));
+        let short = down(whole.as_str()).short_reason().into_owned();
+        assert!(show(Form::Http).starts_with(&format!("HTTP/1.1 503 {short}\r\n")));
+        assert_eq!(show(Form::Text), format!("mysqlchk-replication: down: {short}\n"));
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! The answer of a check: up or down, and the sentence that says why.
 
+use std::borrow::Cow;
 use std::fmt;
 
-/// The longest reason, in bytes. `HAProxy` cuts what it shows at 127 (measured, 1.4 to 3.4).
+/// The longest reason that is shown in one line, in bytes. `HAProxy` cuts what it shows at 127 (measured, 1.4 to 3.4).
 pub const REASON_MAX: usize = 120;
 
 /// Up or down, with the fact found and the limit it was held against.
 ///
-/// The reason is always fit to be shown: one line of printable ASCII without `<` and `>`, at most
-/// [`REASON_MAX`] bytes, whatever it was made from.
+/// The reason is always fit to be shown: one line of printable ASCII without `<` and `>`, whatever it was made from.
+/// [`Verdict::short_reason`] has at most [`REASON_MAX`] bytes of it, and so has the verdict when it is displayed.
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -33,10 +34,16 @@ impl Verdict {
         self.up
     }
 
-    /// What was found, in one presentable line.
+    /// What was found, in one presentable line, however long.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
+    }
+
+    /// The reason in at most [`REASON_MAX`] bytes.
+    #[must_use]
+    pub fn short_reason(&self) -> Cow<'_, str> {
+        if self.reason.len() <= REASON_MAX { Cow::Borrowed(&self.reason) } else { Cow::Owned(shorten(&self.reason)) }
     }
 
     /// The same verdict, with something said before its reason.
@@ -53,25 +60,64 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.word(), self.reason)
+        write!(f, "{}: {}", self.word(), self.short_reason())
     }
 }
 
-/// Replaces what may not be shown by `?` and takes the middle out of what is too long: the
-/// beginning names the thing, the end says what is wrong with it.
+/// Replaces what may not be shown by `?`.
 fn presentable(text: &str) -> String {
-    let clean: String = text
-        .chars()
-        .map(|c| if (c == ' ' || c.is_ascii_graphic()) && c != '<' && c != '>' { c } else { '?' })
-        .collect();
-    if clean.len() <= REASON_MAX {
-        return clean;
+    text.chars().map(|c| if (c == ' ' || c.is_ascii_graphic()) && c != '<' && c != '>' { c } else { '?' }).collect()
+}
+
+/// Shortens what stands around the file at fault, which is the last path, then the directories of that file; what is still
+/// too long loses its middle. So the name and the cure at the end stay.
+fn shorten(reason: &str) -> String {
+    let mut words: Vec<String> = reason.split(' ').map(str::to_owned).collect();
+    let last = words.iter().rposition(|word| without_a_directory(word).is_some());
+    if let Some(mut last) = last {
+        for around in 0..last {
+            cut_directories(&mut words, around);
+        }
+        while length(&words) > REASON_MAX
+            && let Some(end) = words.iter().take(last).position(|word| word.ends_with(':'))
+        {
+            words.drain(..=end);
+            last -= end + 1;
+            words.iter_mut().take(1).for_each(|first| first.insert_str(0, "..."));
+        }
+        cut_directories(&mut words, last);
+    }
+    let text = words.join(" ");
+    if text.len() <= REASON_MAX {
+        return text;
     }
     let tail = REASON_MAX / 2;
     let head = REASON_MAX - tail - "...".len();
     // All ASCII here, so every byte offset is a character boundary.
-    let (start, end) = (clean.split_at(head).0, clean.split_at(clean.len() - tail).1);
+    let (start, end) = (text.split_at(head).0, text.split_at(text.len() - tail).1);
     format!("{start}...{end}")
+}
+
+/// The length of these words with the blanks between them.
+fn length(words: &[String]) -> usize {
+    words.iter().map(|word| word.len() + 1).sum::<usize>() - 1
+}
+
+/// Takes as many leading directories from a path as it needs for all of the words to fit.
+fn cut_directories(words: &mut [String], at: usize) {
+    while length(words) > REASON_MAX
+        && let Some(word) = words.get_mut(at)
+        && let Some(shorter) = without_a_directory(word)
+    {
+        *word = shorter;
+    }
+}
+
+/// `.../conf.d/a.cnf:3:` for `/etc/conf.d/a.cnf:3:`, then `.../a.cnf:3:`, then `None`.
+fn without_a_directory(word: &str) -> Option<String> {
+    let (before, path) = word.split_once('/')?;
+    let (_, rest) = path.split_once('/')?;
+    Some(format!("{}.../{rest}", before.trim_end_matches("...")))
 }
 
 #[cfg(test)]
@@ -91,10 +137,43 @@ mod tests {
 
     #[test]
     fn a_long_reason_keeps_both_ends() {
-        let verdict = down(format!("cannot read {}: permission denied", "x".repeat(300)));
-        assert_eq!(verdict.reason().len(), REASON_MAX);
-        assert!(verdict.reason().starts_with("cannot read xxx"), "{verdict}");
-        assert!(verdict.reason().ends_with("xxx: permission denied"), "{verdict}");
-        assert_eq!(down("x".repeat(REASON_MAX)).reason().len(), REASON_MAX);
+        let whole = format!("cannot read {}: permission denied", "x".repeat(300));
+        let verdict = down(whole.as_str());
+        assert_eq!(verdict.reason(), whole);
+        let short = verdict.short_reason();
+        assert_eq!(short.len(), REASON_MAX);
+        assert!(short.starts_with("cannot read xxx") && short.ends_with("xxx: permission denied"), "{verdict}");
+        assert_eq!(down("x".repeat(REASON_MAX)).short_reason().len(), REASON_MAX);
+    }
+
+    /// Each is as short as it has to be, and no shorter.
+    #[test]
+    fn a_long_reason_keeps_the_file_at_fault_and_the_cure() {
+        let cure = "others may write it (mode 0664): run `chmod go-w` on it";
+        for (whole, short) in [
+            (
+                format!("cannot read option file /etc/mysqlchk/conf.d/replication-of-db01.cnf: {cure}"),
+                format!("cannot read option file .../conf.d/replication-of-db01.cnf: {cure}"),
+            ),
+            (
+                format!("/etc/mysqlchk/my.cnf:3: cannot read option file /etc/mysqlchk/db01.cnf: {cure}"),
+                format!(".../my.cnf:3: cannot read option file /etc/mysqlchk/db01.cnf: {cure}"),
+            ),
+            (
+                format!("/etc/mysqlchk/my.cnf:3: cannot read option file /etc/mysqlchk/conf.d/replication.cnf: {cure}"),
+                format!("...cannot read option file /etc/mysqlchk/conf.d/replication.cnf: {cure}"),
+            ),
+            (
+                format!(
+                    "/a/b.cnf:3: /etc/mysqlchk/c.cnf:9: cannot read option file /srv/{}/d.cnf: {cure}",
+                    "x".repeat(99)
+                ),
+                format!("...cannot read option file .../d.cnf: {cure}"),
+            ),
+        ] {
+            let verdict = down(whole.as_str());
+            assert_eq!((verdict.reason(), &*verdict.short_reason()), (&*whole, &*short));
+            assert!(short.len() <= REASON_MAX, "{}", short.len());
+        }
     }
 }
