@@ -1,15 +1,19 @@
 //! What every check keeps, whatever it is asked, and whoever answers: one well-formed response, one verdict, in time.
 
-use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{PipeReader, PipeWriter, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lab::check::{Check, Outcome, local};
+use lab::check::{Check, Outcome, binary, local};
+use lab::http::Reply;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, PORT, Server};
 use lab::{address, machine, user, wait};
+use rustix::fs::OFlags;
+use rustix::process::{Pid, Signal, kill_process};
 
 const PROGRAMS: [&str; 3] = ["mysqlchk-status", "mysqlchk-replication", "galera-chk"];
 /// How much later than its budget an answer may be when other tests run beside it, beside what the machine adds.
@@ -460,6 +464,92 @@ fn whatever_hangs_the_answer_leaves_in_time() {
         }
     }
     drop((silent, full, full_socket));
+}
+
+/// Starts a check with this stdout, and waits until it hangs in its login; with the server's end of its connection.
+fn hang(arguments: &[&str], stdout: Stdio) -> (Child, TcpStream) {
+    let (silent, address) = listener();
+    let mut command = Command::new(binary("mysqlchk-status"));
+    command.args([format!("--host={}", address.ip()), format!("--port={}", address.port())]).args(arguments);
+    command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
+    let child = user::drop_to_unprivileged(&mut command).spawn().unwrap();
+    let client = silent.accept().unwrap().0;
+    (child, client)
+}
+
+#[test]
+fn a_crash_is_a_whole_503() {
+    for signal in [Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE, Signal::ABORT] {
+        let (check, _silent) = hang(&["--timeout=20s"], Stdio::piped());
+        kill_process(Pid::from_child(&check), signal).unwrap();
+        let output = check.wait_with_output().unwrap();
+        let reply = Reply { bytes: output.stdout, reset: false, elapsed: Duration::ZERO };
+        assert_eq!(reply.body(), "down: the driver gave up on what the server sent\n", "{signal:?}: {reply:?}");
+        assert_eq!((reply.status(), output.status.code()), (503, Some(1)), "{signal:?}: {reply:?}");
+    }
+}
+
+/// The smallest stack that the kernel starts the program with is used up while the options are read.
+#[test]
+fn a_stack_that_is_used_up_is_a_whole_503() {
+    let outcome = Check::program(Path::new("/bin/sh"))
+        .args(["-c", "ulimit -s 16; exec \"$@\"", "sh"])
+        .arg(binary("mysqlchk-status"))
+        .run();
+    assert_down(&outcome, 2, "crashed while reading the options");
+}
+
+/// Static glibc loads the modules that nsswitch.conf names. The ones of sssd and systemd, and others, crash in it.
+#[test]
+fn a_module_that_crashes_while_it_looks_up_a_name_is_told_with_the_cure() {
+    let scratch = Scratch::new("nss");
+    let source = "int _nss_crash_gethostbyname4_r(void) { return *(volatile int *)0; }\n\
+                  int _nss_crash_gethostbyname3_r(void) { return *(volatile int *)0; }\n\
+                  int _nss_crash_gethostbyname2_r(void) { return *(volatile int *)0; }\n";
+    let source = scratch.file("crash.c", source);
+    let module = scratch.join("libnss_crash.so.2");
+    let built = Command::new("cc").args(["-shared", "-nostdlib", "-fPIC", "-o"]).args([&module, &source]).status();
+    assert!(built.unwrap().success());
+    let nsswitch = scratch.file("nsswitch.conf", "hosts: crash files\n");
+    let outcome = Check::with_mounted("mysqlchk-status", &nsswitch, "/etc/nsswitch.conf")
+        .env("LD_LIBRARY_PATH", scratch.path())
+        .arg("--host=db01.example")
+        .run();
+    assert_down(&outcome, 1, "looking up the host name crashed: write an address, not a name");
+}
+
+/// The answer says where the time went, and it adds up to the budget.
+#[test]
+fn an_answer_that_comes_late_has_the_times_up_to_the_moment_it_is_given() {
+    let (silent, address) = listener();
+    let arguments = [format!("--host={}", address.ip()), format!("--port={}", address.port())];
+    let outcome = check(&with(&arguments, &["--timeout=300ms", "--format=json"]));
+    assert!(outcome.stdout.contains("no verdict within 300ms (while logging in)"), "{outcome:?}");
+    let times = outcome.stdout.split_once("\"times\":{").unwrap().1.split_once('}').unwrap().0;
+    let time = |entry: &str| entry.split_once("_us\":").unwrap().1.parse::<u64>().unwrap();
+    let sum: u64 = times.split(',').map(time).sum();
+    let login = times.split(',').find(|entry| entry.contains("login")).map(time);
+    assert!((290_000..=300_000).contains(&sum) && login.is_some_and(|login| login > 150_000), "{times}");
+    drop(silent);
+}
+
+/// A pipe that takes no more.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    while writer.write(b"x").is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn a_check_whose_answer_nobody_takes_ends_all_the_same() {
+    let (_reader, writer) = full_pipe();
+    let (mut check, _silent) = hang(&["--timeout=300ms"], writer.into());
+    let ended = wait::until_some("the end of the check", Duration::from_secs(10), || check.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(1));
 }
 
 /// Answers one client with `bytes` and sends no more.

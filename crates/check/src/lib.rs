@@ -22,10 +22,11 @@ mod tls;
 mod variable;
 mod verdict;
 
-use std::env;
+use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use anyhow::anyhow;
 use oneshot::alarm::{self, Answer};
 use serde_json::Value;
 
@@ -47,7 +48,7 @@ pub use variable::Variable;
 pub use verdict::{Verdict, down, up};
 
 use args::{Asked, Plan};
-use deadline::{Deadline, GAVE_UP, Step};
+use deadline::{Deadline, GAVE_UP, OPTIONS_CRASHED, Step, Times};
 use report::{Form, Report, Style};
 use request::Request;
 use server::{FULL_HOUSE, Target};
@@ -85,45 +86,60 @@ pub trait Check {
 /// Makes the check and answers once, whatever happens. Returns the exit status: 0 up, 1 down, 2 the check could not be
 /// made as configured.
 #[must_use]
-pub fn run<C: Check>() -> u8 {
+pub fn run<C: Check>(arguments: &[OsString]) -> u8 {
     let started = Instant::now();
     // The driver can panic on what a server sends, and the default hook would write to the client's socket.
     panic::set_hook(Box::new(|_| {}));
 
-    let (plan, style, budget) = match args::parse(C::NAME, C::ABOUT, C::validate, env::args_os()) {
+    // Before anything is read, so that nothing hangs without a bound.
+    let style = args::style_of_last_resort(C::NAME, arguments.iter().cloned());
+    let mut deadline = Deadline::new(started, args::DEFAULT_BUDGET, in_our_place(&style, true, false, None));
+    if let Err(reason) = deadline.arm() {
+        return finish(&style, &Report::down(reason, &deadline), None, &deadline);
+    }
+    let plan = match options::<C>(arguments) {
         Ok(Asked::Print(text)) if report::print_for_a_person(&text) => return 0,
-        Ok(Asked::Print(_)) => misconfigured(C::NAME, anyhow::anyhow!("asked to print help or the like to a socket")),
-        Ok(Asked::Check(plan)) => {
-            let (style, budget) = (plan.style.clone(), plan.budget);
-            (Ok(plan), style, budget)
-        }
-        Err(error) => misconfigured(C::NAME, error),
+        Ok(Asked::Print(_)) => Err(anyhow!("asked to print help or the like to a socket")),
+        Ok(Asked::Check(plan)) => Ok(plan),
+        Err(error) => Err(error),
     };
-    let deadline = Deadline::new(started, budget);
+    let (style, budget) = plan.as_ref().map_or((style, args::DEFAULT_BUDGET), |plan| (plan.style.clone(), plan.budget));
+    if let Err(reason) = deadline.set_budget(budget) {
+        return finish(&style, &Report::down(reason, &deadline), None, &deadline);
+    }
+
+    deadline.answer_with(in_our_place(&style, false, false, None));
     deadline.enter(Step::Request);
     let request = if style.form == Form::Http { request::receive(budget / 4) } else { Request::Silence };
     let head = matches!(request, Request::Http { head: true, .. });
-
     let aim = aim(plan, &request);
-    let question = aim.as_ref().ok().and_then(|aim| aim.question.as_ref());
-    let in_our_place = |reason: &str| {
-        let report = Report { head, ..Report::down(reason.to_owned(), &deadline) };
-        let record = question.map(|question| question.as_record(&report.verdict, &report.facts));
-        Answer { response: style.render(&report), record: record.unwrap_or_default() }
-    };
-    if let Err(reason) = deadline.arm(report::DOWN, in_our_place) {
-        return finish(&style, &Report { head, ..Report::down(reason, &deadline) }, None, &deadline);
-    }
+    deadline.answer_with(in_our_place(&style, false, head, aim.as_ref().ok().and_then(|aim| aim.question.as_ref())));
     // Whatever panics in here is dropped half-way, and nothing of it is used afterwards.
     let checked = panic::catch_unwind(AssertUnwindSafe(|| check::<C>(&aim, &deadline)));
     let (report, session) = checked.unwrap_or_else(|_| (Report::down(GAVE_UP.to_owned(), &deadline), None));
     finish(&style, &Report { head, ..report }, session, &deadline)
 }
 
-type Configured<O> = (anyhow::Result<Box<Plan<O>>>, Style, Duration);
+/// Reads the options; a panic on the way is an error like any other.
+fn options<C: Check>(arguments: &[OsString]) -> anyhow::Result<Asked<C::Options>> {
+    let parse = || args::parse(C::NAME, C::ABOUT, C::validate, arguments.iter().cloned());
+    panic::catch_unwind(parse).unwrap_or_else(|_| Err(anyhow!(OPTIONS_CRASHED)))
+}
 
-fn misconfigured<O>(name: &'static str, error: anyhow::Error) -> Configured<O> {
-    (Err(error), args::style_of_last_resort(name, env::args_os()), args::DEFAULT_BUDGET)
+/// Makes what is said in place of the program, for the client and for those who wait for the answer to `question`.
+fn in_our_place(
+    style: &Style,
+    misconfigured: bool,
+    head: bool,
+    question: Option<&Question>,
+) -> impl Fn(String, Times) -> Answer + 'static {
+    let (style, question) = (style.clone(), question.cloned());
+    move |reason, times| {
+        let (facts, share) = (Value::Null, "off".to_owned());
+        let report = Report { verdict: down(reason), misconfigured, head, facts, times, share };
+        let record = question.as_ref().map(|question| question.as_late_record(&report.verdict));
+        Answer { response: style.render(&report), record: record.unwrap_or_default(), status: report.exit_status() }
+    }
 }
 
 /// What is to be asked, and of whom.
@@ -162,7 +178,7 @@ fn check<'d, C: Check>(
         return ask::<C>(aim, deadline);
     };
     deadline.enter(Step::Share);
-    match question.wait() {
+    match question.wait(deadline) {
         Ok(Turn::Shared(verdict, facts)) => (Report::of(verdict, facts, deadline).from("shared"), None),
         Ok(Turn::Ours(flight)) => {
             let (report, session) = ask::<C>(aim, deadline);

@@ -3,7 +3,8 @@
 //! Several load balancers ask the same thing within milliseconds, and a server that hangs collects a connection for each.
 //! With `--share` the first asks and the others wait for its answer, each within its own deadline. The state is one small
 //! file per question in a directory of the checks' user; its lock is the flight. Whoever holds the lock asks; whoever
-//! gets it finds a fresh answer, or asks itself. The kernel frees the lock when its holder dies, however it dies.
+//! gets it finds a fresh answer, or asks itself. The kernel frees the lock when its holder dies, however it dies; one that
+//! was stopped keeps it, so it notes until when it will have answered, and then the others ask for themselves.
 //!
 //! Whatever is wrong with directory or file, the check is made as if the option were absent.
 
@@ -18,8 +19,10 @@ use std::time::Duration;
 use oneshot::alarm;
 use oneshot::record::{self, Stamp};
 use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 use serde_json::Value;
 
+use crate::deadline::Deadline;
 use crate::verdict::{Verdict, down, up};
 
 /// Where and for how long answers are shared.
@@ -32,7 +35,7 @@ pub struct Sharing {
 }
 
 /// One question and the file its answers are shared in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Question {
     /// Everything that makes an answer another one: program, server, account, options. Never a password.
     key: String,
@@ -44,6 +47,12 @@ pub struct Question {
 /// How long an answer is good for those who waited for it, where it took longer than the limit. They have no time left to
 /// ask such a server again, and it would take as long again.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// How much longer than its budget the holder of the lock may take to leave word.
+const LATE: Duration = Duration::from_millis(50);
+
+/// The word of a record in which a check gave up. That is no observation: only those who waited for it can use it.
+const GAVE_UP: &str = "gave up";
 
 /// What came of waiting for one's turn.
 #[derive(Debug)]
@@ -74,38 +83,60 @@ impl Question {
         Question { key, path, limit: sharing.limit, directory: sharing.directory.clone() }
     }
 
-    /// What an answer looks like in the file.
+    /// What the file holds when the check was ended before it had an answer.
     #[must_use]
-    pub fn as_record(&self, verdict: &Verdict, facts: &Value) -> String {
-        as_record(&self.key, verdict, facts)
+    pub fn as_late_record(&self, verdict: &Verdict) -> String {
+        as_record(&self.key, GAVE_UP, verdict, &Value::Null)
     }
 
     /// Waits until it is our turn: whoever asks this question now has the file locked. The deadline ends the wait.
     ///
     /// # Errors
-    /// When the state cannot be used. The words say why.
-    pub fn wait(&self) -> Result<Turn, String> {
+    /// When the state cannot be used, or whoever asks does not answer in its time. The words say why.
+    pub fn wait(&self, deadline: &Deadline) -> Result<Turn, String> {
+        let began = Stamp::now();
         ensure_trusted(&self.directory)?;
         let file = open(&self.path)?;
-        flock(&file, FlockOperation::LockExclusive).map_err(|error| cannot("lock", &self.path, &error.into()))?;
+        self.lock(file.as_fd(), deadline)?;
         let now = Stamp::now();
         let fresh = record::read(file.as_fd()).filter(|(stamp, _)| stamp.is_fresh(now, self.limit));
-        if let Some((verdict, facts)) = fresh.and_then(|(_, text)| self.read_record(&text)) {
+        if let Some((verdict, facts)) = fresh.and_then(|(stamp, text)| self.read_record(&text, began.is_before(stamp)))
+        {
             return Ok(Turn::Shared(verdict, facts));
         }
         // Before anybody waits for an answer that could not be told.
         alarm::ignore_limits_of_files();
-        record::make_room(file.as_fd()).map_err(|error| cannot("write", &self.path, &error.into()))?;
+        let cannot_write = |error: Errno| cannot("write", &self.path, &error.into());
+        record::make_room(file.as_fd()).map_err(cannot_write)?;
+        let busy = deadline.left().unwrap_or_default() + LATE;
+        record::busy_for(file.as_fd(), busy).map_err(cannot_write)?;
         let (key, path) = (self.key.clone(), self.path.clone());
         Ok(Turn::Ours(Flight { key, limit: self.limit, path, file: alarm::also_record(file.into()), asked: now }))
     }
 
-    fn read_record(&self, text: &[u8]) -> Option<(Verdict, Value)> {
+    /// Waits for the lock, and for its holder no longer than that one can need. What the holder notes is looked at after a
+    /// part of our time: one that took the lock just now has had no time to note anything.
+    fn lock(&self, file: BorrowedFd<'_>, deadline: &Deadline) -> Result<(), String> {
+        let mut locked = flock(file, FlockOperation::NonBlockingLockExclusive);
+        let mut patience = deadline.left().unwrap_or_default() / 4;
+        while let Err(Errno::WOULDBLOCK | Errno::INTR) = locked {
+            if patience.is_zero() {
+                return Err("the check that asks does not answer".to_owned());
+            }
+            locked = deadline.interrupting(patience, || flock(file, FlockOperation::LockExclusive));
+            patience = record::still_busy_for(file);
+        }
+        locked.map_err(|error| cannot("lock", &self.path, &error.into()))
+    }
+
+    /// The answer in a record of this question; one that gave up only for those who waited.
+    fn read_record(&self, text: &[u8], waited: bool) -> Option<(Verdict, Value)> {
         let rest = std::str::from_utf8(text).ok()?.strip_prefix(self.key.as_str())?.strip_prefix('\n')?;
         let (verdict, facts) = rest.split_once('\n')?;
         let verdict = match verdict.split_once(": ")? {
             ("up", reason) => up(reason),
             ("down", reason) => down(reason),
+            (GAVE_UP, reason) if waited => down(reason),
             _ => return None,
         };
         Some((verdict, serde_json::from_str(facts).ok()?))
@@ -120,7 +151,7 @@ impl Flight {
     /// When it is too long to be told. The words say so.
     pub fn land(self, verdict: &Verdict, facts: &Value) -> Result<(), String> {
         let asked = self.asked.max(Stamp::now().earlier(self.limit.saturating_sub(GRACE)));
-        let told = record::write(self.file, asked, as_record(&self.key, verdict, facts).as_bytes());
+        let told = record::write(self.file, asked, as_record(&self.key, verdict.word(), verdict, facts).as_bytes());
         if told { Ok(()) } else { Err(format!("the answer does not fit into {}", self.path.display())) }
     }
 }
@@ -134,8 +165,8 @@ impl Drop for Flight {
     }
 }
 
-fn as_record(key: &str, verdict: &Verdict, facts: &Value) -> String {
-    format!("{key}\n{verdict}\n{facts}")
+fn as_record(key: &str, word: &str, verdict: &Verdict, facts: &Value) -> String {
+    format!("{key}\n{word}: {}\n{facts}", verdict.reason())
 }
 
 /// A directory that nobody but its owner may write, and that is ours or root's.
@@ -185,18 +216,27 @@ mod tests {
     fn an_answer_is_found_by_its_own_question_only() {
         let asked = question("a");
         let facts = serde_json::json!({"read_only": "0"});
-        let text = asked.as_record(&down("read_only is ON, not OFF"), &facts);
-        let found = asked.read_record(text.as_bytes()).unwrap();
-        assert_eq!(found, (down("read_only is ON, not OFF"), facts));
-        assert!(question("b").read_record(text.as_bytes()).is_none());
-        assert!(question("a2").read_record(text.as_bytes()).is_none());
+        let verdict = down("read_only is ON, not OFF");
+        let text = as_record("a", "down", &verdict, &facts);
+        let found = asked.read_record(text.as_bytes(), false).unwrap();
+        assert_eq!(found, (verdict, facts));
+        assert!(question("b").read_record(text.as_bytes(), true).is_none());
+        assert!(question("a2").read_record(text.as_bytes(), true).is_none());
         assert_ne!(question("a").path, question("b").path);
+    }
+
+    #[test]
+    fn an_answer_that_gave_up_is_for_those_who_waited() {
+        let (asked, verdict) = (question("a"), down("no verdict within 900ms (while logging in)"));
+        let text = asked.as_late_record(&verdict);
+        assert_eq!(asked.read_record(text.as_bytes(), true).unwrap(), (verdict, Value::Null));
+        assert!(asked.read_record(text.as_bytes(), false).is_none());
     }
 
     #[test]
     fn what_is_no_record_is_no_answer() {
         for text in ["", "a", "a\n", "a\nup: x", "a\nmaybe: x\nnull", "a\nup: x\n{", "a\nup\nnull"] {
-            assert!(question("a").read_record(text.as_bytes()).is_none(), "{text:?}");
+            assert!(question("a").read_record(text.as_bytes(), true).is_none(), "{text:?}");
         }
     }
 

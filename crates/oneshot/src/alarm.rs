@@ -1,6 +1,6 @@
-//! Answers in place of a program that hangs or is aborted, and makes sure that there is one answer.
+//! Answers in place of a program that hangs or crashes, and makes sure that there is one answer.
 //!
-//! What will be said is rendered beforehand; the signal handlers only write it and end the process. It uses nothing but
+//! What will be said is rendered beforehand; the signal handler only writes it and ends the process. It uses nothing but
 //! atomics and system calls that signal-safety(7) lists.
 
 #![expect(
@@ -8,10 +8,11 @@
     reason = "a signal handler, its installation and its timer; measured against a thread in lib.rs"
 )]
 
+use std::cell::UnsafeCell;
 use std::io;
 use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, Ordering};
 use std::time::Duration;
 
 use libc::{c_int, c_void};
@@ -21,6 +22,13 @@ use crate::record;
 /// How long an answer that is being written when the time is over may still take, in microseconds.
 const GRACE_US: libc::suseconds_t = 20_000;
 
+/// What ends a program that does something impossible. SIGABRT is std's own way when there is no memory left.
+const CRASHES: [c_int; 5] = [libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
+
+/// The stack of the handler when the program crashes, in bytes: its own may be what has run out. Above `MINSIGSTKSZ` of
+/// every processor.
+const STACK: usize = 32 * 1024;
+
 /// What is said in place of the program.
 #[derive(Debug)]
 pub struct Answer {
@@ -28,15 +36,15 @@ pub struct Answer {
     pub response: String,
     /// Put into the file of [`also_record`], if there is one.
     pub record: String,
+    /// The exit status.
+    pub status: u8,
 }
 
-/// All that can have to be said in place of the program.
+/// What is said when the time is over.
 #[derive(Debug)]
-pub struct Answers {
-    /// When the time is over: one for each thing the program can be doing, see [`doing`].
-    pub late: Vec<Answer>,
-    /// When the program is aborted, which is what std does when there is no memory left.
-    pub aborted: Answer,
+struct Late {
+    answer: Answer,
+    once_connected: Option<Answer>,
 }
 
 /// No answer yet; any other value is the exit status that went with it, plus one.
@@ -47,26 +55,50 @@ static ANSWERED: AtomicU8 = AtomicU8::new(UNANSWERED);
 static WRITTEN: AtomicBool = AtomicBool::new(false);
 /// Whether the time was over before.
 static OVERDUE: AtomicBool = AtomicBool::new(false);
-static ANSWERS: AtomicPtr<Answers> = AtomicPtr::new(ptr::null_mut());
-static DOING: AtomicUsize = AtomicUsize::new(0);
-static DOING_ONCE_CONNECTED: AtomicUsize = AtomicUsize::new(0);
+/// Whether the timer only interrupts what waits.
+static INTERRUPTS: AtomicBool = AtomicBool::new(false);
+static LATE: AtomicPtr<Late> = AtomicPtr::new(ptr::null_mut());
+static CRASHED: AtomicPtr<Answer> = AtomicPtr::new(ptr::null_mut());
 static RECORD: AtomicI32 = AtomicI32::new(-1);
-static LATE_STATUS: AtomicU8 = AtomicU8::new(1);
 
-/// After `left`, or when the program is aborted, writes one of `answers` to stdout and ends the process with `status`,
-/// unless it was answered before.
+/// After `left`, or when the program crashes, the answer of [`if_late`] or [`if_crashed`] goes to stdout and the process
+/// ends, unless it has answered before.
 ///
 /// # Errors
 /// When the system refuses the handlers or the timer.
-pub fn arm(left: Duration, answers: Answers, status: u8) -> io::Result<()> {
-    LATE_STATUS.store(status, Ordering::Relaxed);
-    // Never freed: the handler may read it until the process ends.
-    ANSWERS.store(Box::into_raw(Box::new(answers)), Ordering::Release);
-    install(libc::SIGALRM, end as *const () as libc::sighandler_t)?;
-    install(libc::SIGABRT, end as *const () as libc::sighandler_t)?;
-    unblock_alarm()?;
-    let microseconds = left.subsec_micros().max(u32::from(left.as_secs() == 0)).into();
-    let seconds = left.as_secs().try_into().unwrap_or(libc::time_t::MAX);
+pub fn arm(left: Duration) -> io::Result<()> {
+    give_the_handler_a_stack()?;
+    for signal in CRASHES {
+        install(signal, end as *const () as libc::sighandler_t, libc::SA_ONSTACK)?;
+    }
+    // It may interrupt itself, so that it ends also where nobody reads what it writes.
+    install(libc::SIGALRM, end as *const () as libc::sighandler_t, libc::SA_NODEFER)?;
+    unblock()?;
+    end_in(left)
+}
+
+/// The process ends after `left` from now: for a budget that becomes known late, and after [`interrupt_in`].
+///
+/// # Errors
+/// When the system refuses the timer.
+pub fn end_in(left: Duration) -> io::Result<()> {
+    set_timer(left)?;
+    INTERRUPTS.store(false, Ordering::Relaxed);
+    Ok(())
+}
+
+/// After `time`, and again and again from then on, what waits in a system call is interrupted, until [`end_in`] is called.
+///
+/// # Errors
+/// When the system refuses the timer.
+pub fn interrupt_in(time: Duration) -> io::Result<()> {
+    INTERRUPTS.store(true, Ordering::Relaxed);
+    set_timer(time).inspect_err(|_| INTERRUPTS.store(false, Ordering::Relaxed))
+}
+
+fn set_timer(time: Duration) -> io::Result<()> {
+    let microseconds = time.subsec_micros().max(u32::from(time.as_secs() == 0)).into();
+    let seconds = time.as_secs().try_into().unwrap_or(libc::time_t::MAX);
     let timer = libc::itimerval {
         it_interval: libc::timeval { tv_sec: 0, tv_usec: GRACE_US },
         it_value: libc::timeval { tv_sec: seconds, tv_usec: microseconds },
@@ -75,15 +107,17 @@ pub fn arm(left: Duration, answers: Answers, status: u8) -> io::Result<()> {
     succeeded(unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) })
 }
 
-/// From now on answer number `answer` is the one that says what the program is doing.
-pub fn doing(answer: usize) {
-    doing_until_connected(answer, answer);
+/// From now on this is said when the time is over; `once_connected` as soon as a socket of ours is connected, where that
+/// is another answer.
+pub fn if_late(answer: Answer, once_connected: Option<Answer>) {
+    // Never freed: the handler may read it until the process ends.
+    LATE.store(Box::into_raw(Box::new(Late { answer, once_connected })), Ordering::Release);
 }
 
-/// From now on it is `before` while no socket of ours is connected, and `after` as soon as one is.
-pub fn doing_until_connected(before: usize, after: usize) {
-    DOING.store(before, Ordering::Relaxed);
-    DOING_ONCE_CONNECTED.store(after, Ordering::Relaxed);
+/// From now on this is said when the program crashes.
+pub fn if_crashed(answer: Answer) {
+    // Never freed, as above.
+    CRASHED.store(Box::into_raw(Box::new(answer)), Ordering::Release);
 }
 
 /// Also puts the record of the late answer into this file, see [`record`]. The file stays open until the process ends.
@@ -121,26 +155,23 @@ pub fn status() -> u8 {
 
 /// SIGPIPE is ignored: writing to a client that went away is an error, not the end.
 pub(crate) fn ignore_broken_pipes() {
-    let _ = install(libc::SIGPIPE, libc::SIG_IGN);
+    let _ = install(libc::SIGPIPE, libc::SIG_IGN, 0);
 }
 
 /// SIGXFSZ is ignored: a file that may not grow (`RLIMIT_FSIZE`) is an error, not the end.
 pub fn ignore_limits_of_files() {
-    let _ = install(libc::SIGXFSZ, libc::SIG_IGN);
+    let _ = install(libc::SIGXFSZ, libc::SIG_IGN, 0);
 }
 
-/// The handler. The process ends in it, unless the program is just writing its own answer: then it may finish that.
+/// The handler. The process ends in it, unless the program is just writing its own answer: then it may finish that. The
+/// same goes for an answer that the handler writes: the second signal ends the wait for a client that does not read.
 extern "C" fn end(signal: c_int) {
-    let late = LATE_STATUS.load(Ordering::Relaxed);
+    if signal == libc::SIGALRM && INTERRUPTS.load(Ordering::Relaxed) {
+        return;
+    }
+    let answer = if signal == libc::SIGALRM { late() } else { crashed() };
     // When the program was faster, its own answer and status stand.
-    if claim(late) {
-        let doing = if is_connected() { &DOING_ONCE_CONNECTED } else { &DOING };
-        // SAFETY: null, or the box that `arm` leaked before it installed this handler; nobody writes to it.
-        let answers = unsafe { ANSWERS.load(Ordering::Acquire).as_ref() };
-        let answer = answers.and_then(|answers| match signal {
-            libc::SIGABRT => Some(&answers.aborted),
-            _ => answers.late.get(doing.load(Ordering::Relaxed)),
-        });
+    if claim(answer.map_or(1, |answer| answer.status)) {
         if let Some(answer) = answer {
             write_all(libc::STDOUT_FILENO, answer.response.as_bytes());
             let file = RECORD.load(Ordering::Acquire);
@@ -156,6 +187,17 @@ extern "C" fn end(signal: c_int) {
     }
     // SAFETY: ends the process without running anything of ours; the kernel closes what is open.
     unsafe { libc::_exit(status().into()) };
+}
+
+fn late() -> Option<&'static Answer> {
+    // SAFETY: null, or a box that `if_late` leaked; nobody writes to it.
+    let late = unsafe { LATE.load(Ordering::Acquire).as_ref() }?;
+    Some(late.once_connected.as_ref().filter(|_| is_connected()).unwrap_or(&late.answer))
+}
+
+fn crashed() -> Option<&'static Answer> {
+    // SAFETY: null, or a box that `if_crashed` leaked; nobody writes to it.
+    unsafe { CRASHED.load(Ordering::Acquire).as_ref() }
 }
 
 /// Whether one of the first descriptors after the standard ones is a connected socket. The driver connects and logs in
@@ -197,21 +239,37 @@ fn leave_in_order() {
     }
 }
 
-fn install(signal: c_int, action: libc::sighandler_t) -> io::Result<()> {
+fn install(signal: c_int, action: libc::sighandler_t, flags: c_int) -> io::Result<()> {
     // SAFETY: all zeroes is a valid sigaction: no flags, an empty mask.
     let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
     new.sa_sigaction = action;
+    new.sa_flags = flags;
     // SAFETY: a live sigaction; the handler is one of ours or SIG_IGN.
     succeeded(unsafe { libc::sigaction(signal, &raw const new, ptr::null_mut()) })
 }
 
-/// A parent may have left the signal blocked, and then the deadline would never come.
-fn unblock_alarm() -> io::Result<()> {
+/// Room that only the kernel touches.
+struct Stack(UnsafeCell<[u8; STACK]>);
+
+// SAFETY: nothing of ours reads or writes it.
+unsafe impl Sync for Stack {}
+
+fn give_the_handler_a_stack() -> io::Result<()> {
+    static ROOM: Stack = Stack(UnsafeCell::new([0; STACK]));
+    let stack = libc::stack_t { ss_sp: ROOM.0.get().cast(), ss_flags: 0, ss_size: STACK };
+    // SAFETY: the room is as large as that and lives as long as the process; the old one is not asked for.
+    succeeded(unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) })
+}
+
+/// A parent may have left a signal blocked, and then the deadline would never come.
+fn unblock() -> io::Result<()> {
     // SAFETY: sigemptyset makes the set valid before it is used.
     let result = unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGALRM);
+        for signal in [libc::SIGALRM].into_iter().chain(CRASHES) {
+            libc::sigaddset(&raw mut set, signal);
+        }
         libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut())
     };
     succeeded(result)

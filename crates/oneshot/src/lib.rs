@@ -12,8 +12,11 @@
 pub mod alarm;
 pub mod record;
 
-/// The entry point of a program: calls a function that returns the exit status. The program's first line is
-/// `#![cfg_attr(not(test), no_main)]`.
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+
+/// The entry point of a program: calls a function that takes the arguments and returns the exit status. The program's
+/// first line is `#![cfg_attr(not(test), no_main)]`.
 ///
 /// What std's own start-up does and a check needs is done here: descriptors 0 to 2 are open, so that no connection
 /// becomes one of them, and SIGPIPE is ignored, so that a client that went away is an error code and not the end.
@@ -21,18 +24,37 @@ pub mod record;
 #[macro_export]
 macro_rules! entry {
     ($run:expr) => {
-        // glibc hands the arguments to std before `main`, so `std::env::args_os()` has them.
         #[cfg(not(test))]
         #[unsafe(no_mangle)]
-        extern "C" fn main() -> std::ffi::c_int {
+        extern "C" fn main(count: std::ffi::c_int, arguments: *const *const std::ffi::c_char) -> std::ffi::c_int {
             $crate::prepare();
-            let run: fn() -> u8 = $run;
-            std::ffi::c_int::from(run())
+            let run: fn(&[std::ffi::OsString]) -> u8 = $run;
+            // SAFETY: the C library calls this function once, with what it must give to `main`.
+            std::ffi::c_int::from(run(&unsafe { $crate::arguments(count, arguments) }))
         }
         // A test program has a start of its own; this only keeps the compiler from calling the rest unused.
         #[cfg(test)]
-        const _: fn() -> u8 = $run;
+        const _: fn(&[std::ffi::OsString]) -> u8 = $run;
     };
+}
+
+/// The arguments of `main`, the name of the program first; not for others than [`entry!`].
+///
+/// Not those that std knows: only glibc hands the arguments to std without std's own start, and on another C
+/// library the whole command line would be gone without a word.
+///
+/// # Safety
+/// `arguments` points to `count` C strings that stay as they are.
+#[doc(hidden)]
+#[must_use]
+#[expect(unsafe_code, reason = "what main is given are C strings")]
+pub unsafe fn arguments(count: c_int, arguments: *const *const c_char) -> Vec<OsString> {
+    let at = |index| {
+        // SAFETY: below `count`, so this is one of the strings that the caller promises.
+        let text = unsafe { CStr::from_ptr(*arguments.add(index)) };
+        OsStr::from_bytes(text.to_bytes()).to_owned()
+    };
+    (0..usize::try_from(count).unwrap_or(0)).map(at).collect()
 }
 
 /// What [`entry!`] does before the program; not for others.
@@ -74,5 +96,24 @@ fn open_standard_descriptors() {
             break;
         }
         let _ = fd.into_raw_fd();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ptr;
+
+    #[test]
+    #[expect(unsafe_code, reason = "it is what is tested")]
+    fn the_arguments_are_those_that_main_is_given() {
+        let given = [c"program", c"--option=value", c"", c"\xff"];
+        let pointers: Vec<*const c_char> = given.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect();
+        // SAFETY: four strings that live until the end of the test.
+        let taken = unsafe { arguments(4, pointers.as_ptr()) };
+        let wanted: [&[u8]; 4] = [b"program", b"--option=value", b"", b"\xff"];
+        assert_eq!(taken.iter().map(|argument| argument.as_bytes()).collect::<Vec<_>>(), wanted);
+        // SAFETY: nothing is read.
+        assert!(unsafe { arguments(0, ptr::null()) }.is_empty());
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The writer holds the file's lock, but may die at any point, and the disk may be full. So the text is written first
 //! and the header last: a header whose text is not whole does not exist. Layout: monotonic and wall clock in nanoseconds
-//! (8 bytes each), length of the text (8 bytes), text; native byte order, since it never leaves the machine.
+//! (8 bytes each), length of the text (8 bytes), text; at a place behind the longest text the monotonic clock's time until
+//! which the holder of the lock is busy (8 bytes). Native byte order, since it never leaves the machine.
 
 #![expect(unsafe_code, reason = "clock_gettime(2), which a signal handler may call; std's clocks have no numbers")]
 
@@ -14,6 +15,8 @@ use rustix::io::{pread, pwrite};
 const HEADER: usize = 24;
 /// The longest text, in bytes: 256 channels of replication status, with long names.
 pub const TEXT_MAX: usize = 64 * 1024;
+/// Where it says until when the holder of the lock is busy.
+const BUSY_UNTIL: usize = HEADER + TEXT_MAX;
 /// What is read at once, in bytes: nearly every text is shorter.
 const PAGE: usize = 4 * 1024;
 
@@ -46,6 +49,12 @@ impl Stamp {
         Stamp { monotonic_ns: self.monotonic_ns.max(other.monotonic_ns), wall_ns: self.wall_ns.max(other.wall_ns) }
     }
 
+    /// Whether this comes before the other.
+    #[must_use]
+    pub fn is_before(self, other: Stamp) -> bool {
+        self.monotonic_ns < other.monotonic_ns
+    }
+
     /// Whether less than `limit` has passed since, by either clock; a time to come is not fresh.
     #[must_use]
     pub fn is_fresh(&self, now: Stamp, limit: Duration) -> bool {
@@ -60,7 +69,7 @@ impl Stamp {
 /// # Errors
 /// When the file cannot be made as long as that.
 pub fn make_room(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let room = vec![0; HEADER + TEXT_MAX];
+    let room = vec![0; BUSY_UNTIL + 8];
     let length = u64::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0);
     let missing = usize::try_from(length).ok().and_then(|length| room.get(length..)).unwrap_or_default();
     if !missing.is_empty() && pwrite(file, missing, length)? < missing.len() {
@@ -84,6 +93,26 @@ pub fn write(file: BorrowedFd<'_>, stamp: Stamp, text: &[u8]) -> bool {
         place.copy_from_slice(&field.to_ne_bytes());
     }
     pwrite(file, &header, 0) == Ok(HEADER)
+}
+
+/// Notes that the holder of the lock is busy for this time from now.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn busy_for(file: BorrowedFd<'_>, time: Duration) -> rustix::io::Result<()> {
+    let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let until = clock(libc::CLOCK_MONOTONIC).saturating_add(time);
+    pwrite(file, &until.to_ne_bytes(), BUSY_UNTIL as u64).map(drop)
+}
+
+/// How much is left of the time that the holder of the lock noted; zero when nothing is, or when it noted none.
+#[must_use]
+pub fn still_busy_for(file: BorrowedFd<'_>) -> Duration {
+    let mut until = [0; 8];
+    match pread(file, &mut until, BUSY_UNTIL as u64) {
+        Ok(8) => Duration::from_nanos(u64::from_ne_bytes(until).saturating_sub(clock(libc::CLOCK_MONOTONIC))),
+        _ => Duration::ZERO,
+    }
 }
 
 /// The text of the file and when it was written; `None` when there is none.
@@ -134,6 +163,24 @@ mod tests {
         ] {
             assert!(!then.is_fresh(now, limit), "{why}");
         }
+    }
+
+    #[test]
+    fn the_time_that_a_holder_notes_runs_out() {
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(still_busy_for(file.as_fd()), Duration::ZERO);
+        make_room(file.as_fd()).unwrap();
+        assert_eq!(still_busy_for(file.as_fd()), Duration::ZERO);
+        busy_for(file.as_fd(), Duration::from_secs(60)).unwrap();
+        let left = still_busy_for(file.as_fd());
+        assert!(left > Duration::from_secs(30) && left <= Duration::from_secs(60), "{left:?}");
+        busy_for(file.as_fd(), Duration::ZERO).unwrap();
+        assert_eq!(still_busy_for(file.as_fd()), Duration::ZERO);
+        // It does not touch the longest text.
+        let text = vec![b'x'; TEXT_MAX];
+        assert!(write(file.as_fd(), Stamp::now(), &text));
+        busy_for(file.as_fd(), Duration::MAX).unwrap();
+        assert_eq!(read(file.as_fd()).unwrap().1, text);
     }
 
     #[test]
