@@ -119,7 +119,7 @@ fn every_file_gets_its_place_and_its_mode() {
             wanted.insert(format!("/etc/{name}"), 0o644);
         }
         wanted.insert("/etc/mysqlchk/my.cnf".to_owned(), 0o640);
-        wanted.insert("/usr/lib/tmpfiles.d/mysqlchk.conf".to_owned(), 0o644);
+        wanted.insert(format!("{doc}/tmpfiles.conf"), 0o644);
         let found: BTreeMap<String, u32> = root.files().into_iter().map(|(name, (mode, _))| (name, mode)).collect();
         assert_eq!(found, wanted);
 
@@ -129,6 +129,18 @@ fn every_file_gets_its_place_and_its_mode() {
         }
         assert_eq!(root.read("/etc/mysqlchk/my.cnf"), text_of("docs/my.cnf"));
         assert_eq!(root.read("/etc/mysqlchk/busy.http"), text_of("xinetd.d/busy.http"));
+    }
+}
+
+/// What `ssl-ca` names is all that is trusted: the list that the driver would bring is not in the programs.
+#[test]
+fn no_program_carries_a_public_authority() {
+    for name in PROGRAMS {
+        let bytes = fs::read(binary(name)).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        for authority in ["DigiCert", "ISRG Root"] {
+            assert!(!text.contains(authority), "{name} contains {authority}");
+        }
     }
 }
 
@@ -154,10 +166,10 @@ fn the_paths_in_the_service_files_are_those_of_the_installation() {
 }
 
 #[test]
-fn the_directory_of_shared_answers_is_made_at_boot_for_the_user_of_the_services_alone() {
+fn the_example_for_the_directory_of_shared_answers_is_for_the_user_of_the_services_alone() {
     let root = Root::new();
     root.install(&[]);
-    let text = root.read("/usr/lib/tmpfiles.d/mysqlchk.conf");
+    let text = root.read("/usr/local/share/doc/mysqlchk/tmpfiles.conf");
     let lines: Vec<Vec<&str>> =
         text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(' ').collect()).collect();
     let [line] = lines.as_slice() else { panic!("{text}") };
@@ -168,6 +180,8 @@ fn the_directory_of_shared_answers_is_made_at_boot_for_the_user_of_the_services_
         let services = Services::new(root.read(&format!("/etc/xinetd.d/{file}")));
         assert_eq!(services.value(name, "user").as_deref(), Some(*user));
         assert_eq!(services.value(name, "group"), None);
+        // Nothing that is installed needs the directory.
+        assert_eq!(services.value(name, "server_args").as_deref(), Some("--reason-phrase"));
         assert_eq!(user, group);
         let (help, ..) = run(&root.path(&format!("/usr/local/bin/{name}")), &["--help"]);
         assert!(help.contains(&format!("[default: {directory}]")), "{help}");

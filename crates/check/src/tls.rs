@@ -12,6 +12,10 @@ use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use crate::args::switch;
 use crate::option_file::read_trusted;
 
+/// The driver trusts the authorities of this crate beside those of `ssl-ca`. The real list does not have the name, and
+/// then this does not compile.
+const _: () = webpki_roots::NO_PUBLIC_AUTHORITY;
+
 /// The largest file of certificates, in bytes: all public authorities together are a fourth of it.
 const FILE_MAX: u64 = 1024 * 1024;
 

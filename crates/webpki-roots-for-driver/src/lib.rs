@@ -1,4 +1,4 @@
-//! In the place of `webpki-roots`: no authority at all.
+//! Instead of `webpki-roots`: no authority at all.
 //!
 //! The driver adds Mozilla's list of public authorities to what the caller trusts, and has no switch for it (28.0.4). With
 //! `--ssl-mode=VERIFY_CA`, which does not look at the host name, any certificate of any public authority would do: that
@@ -16,3 +16,7 @@ pub const TLS_SERVER_ROOTS: &[TrustAnchor<'static>] = &[TrustAnchor {
     subject_public_key_info: Der::from_slice(b""),
     name_constraints: None,
 }];
+
+/// What only this crate has: `crates/check` names it, so that nothing compiles with the real list, as where a package is
+/// built without `[patch.crates-io]`.
+pub const NO_PUBLIC_AUTHORITY: () = ();
