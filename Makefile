@@ -73,16 +73,13 @@ install: $(BINARIES) ## binaries, services, manual pages and an example option f
 	install -m 0644 README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-MIT LICENSE-APACHE $(DOC)
 	install -m 0644 docs/*.md docs/my.cnf $(DOC)/docs
 	install -m 0644 haproxy/*.cfg haproxy/*.conf $(DOC)/haproxy
+	install -m 0644 xinetd.d/tmpfiles.conf $(DOC)
 	install -d $(DESTDIR)/etc/xinetd.d
 	install -d -m 0755 $(DESTDIR)/etc/mysqlchk
 	install -m 0644 xinetd.d/busy.http $(DESTDIR)/etc/mysqlchk/busy.http
 	@# The user of the checks. A package makes it itself: with DESTDIR nothing outside of it is touched.
 	test -n "$(DESTDIR)" || getent passwd mysqlchk >/dev/null || \
 		useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin mysqlchk
-	@# The directory of --share, for now and for each boot. A package's own tools make it where it is installed.
-	install -d $(DESTDIR)/usr/lib/tmpfiles.d
-	install -m 0644 xinetd.d/tmpfiles.conf $(DESTDIR)/usr/lib/tmpfiles.d/mysqlchk.conf
-	test -n "$(DESTDIR)" || install -d -m 0700 -o mysqlchk -g mysqlchk /run/mysqlchk
 	@# What an operator has edited stays; ours is put beside it as FILE.new, which xinetd does not read.
 	@for service in mysqlchk galera-chk; do \
 		file=$(DESTDIR)/etc/xinetd.d/$$service; \

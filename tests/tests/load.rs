@@ -1,5 +1,6 @@
-//! The shipped services under load, behind the real super-server: a dozen load balancers that ask ten times a second, a
-//! server that hangs for a while, a storm of connections.
+//! The services under load, behind the real super-server: a dozen load balancers that ask ten times a second, a server
+//! that hangs for a while, a storm of connections. With `--share=500ms`, as a site with so many of them sets it, and once
+//! as they are shipped, for the price of either.
 //!
 //! `LOAD_SECONDS` lengthens the load (20 by default); the server hangs for a third of that, 20 s at most. The figures go to
 //! stderr (`--nocapture`).
@@ -28,7 +29,7 @@ const SERVICES: [&str; 2] = ["mysqlchk-status", "mysqlchk-replication"];
 const CLIENTS: u32 = 12;
 /// How often each client asks.
 const EVERY: Duration = Duration::from_millis(100);
-/// The `--share` of the shipped services.
+/// The `--share` of a site with many load balancers.
 const LIMIT: Duration = Duration::from_millis(500);
 /// The default of `--timeout`.
 const BUDGET: Duration = Duration::from_millis(900);
@@ -40,7 +41,7 @@ const BOUND: Duration = Duration::from_secs(60);
 // ---------------------------------------------------------------------------------------------------------------------
 // The stage
 
-/// The two services of `xinetd.d/mysqlchk` in front of a replica.
+/// The two services of `xinetd.d/mysqlchk` in front of a replica, with `--share`.
 struct Host {
     xinetd: Xinetd,
     services: Services,
@@ -56,12 +57,10 @@ impl Host {
         replica.follow(&source);
         let dir = scratch.dir("share");
         fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
-        let argument = format!("--share-dir={}", dir.display());
+        let argument = format!("--share=500ms --share-dir={}", dir.display());
         let services = shipped::services("mysqlchk", &replica);
-        let services = services.names().iter().fold(services, |services, name| {
-            assert!(services.value(name, "server_args").is_some_and(|value| value.contains("--share=500ms")));
-            services.append(name, "server_args", &argument)
-        });
+        let services =
+            services.names().iter().fold(services, |services, name| services.append(name, "server_args", &argument));
         assert_eq!(services.names(), SERVICES);
         let control = Services::control(address::fresh(), BUDGET);
         Self {
@@ -72,6 +71,19 @@ impl Host {
             _source: source,
             _scratch: scratch,
         }
+    }
+
+    /// The services as they are shipped, in front of the same replica but on another address.
+    fn as_shipped(&self) -> (Xinetd, [SocketAddr; 2]) {
+        let ip = address::fresh();
+        let services = shipped::services("mysqlchk", &self.replica);
+        let services = services.names().iter().fold(services, |services, name| {
+            let arguments = services.value(name, "server_args").unwrap();
+            assert!(!arguments.contains("--share"), "{arguments}");
+            services.set(name, "bind", ip)
+        });
+        let addresses = SERVICES.map(|service| services.address(service));
+        (Xinetd::start(&[services]), addresses)
     }
 
     fn addresses(&self) -> [SocketAddr; 2] {
@@ -144,9 +156,8 @@ fn visit(source: Ipv4Addr, address: SocketAddr) -> Visit {
 /// All clients ask at their pace, the two services by turns, whether or not they have an answer to the last question;
 /// meanwhile `act` runs, and when it ends the clients do. Gives all visits in the order they began, and the most checks
 /// seen at a time.
-fn keep_asking<T>(host: &Host, act: impl FnOnce() -> T) -> (Vec<Visit>, usize, T) {
+fn keep_asking<T>(addresses: [SocketAddr; 2], act: impl FnOnce() -> T) -> (Vec<Visit>, usize, T) {
     let sources: Vec<Ipv4Addr> = (0..CLIENTS).map(|_| address::fresh()).collect();
-    let addresses = host.addresses();
     let (visits, most, over) = (Mutex::new(Vec::new()), Mutex::new(0), AtomicBool::new(false));
     let start = Instant::now();
     let result = thread::scope(|scope| {
@@ -235,7 +246,7 @@ fn a_dozen_load_balancers_cost_the_server_two_connections_a_second() {
     let host = host();
     let log = host.replica.watch_queries();
     let begin = Instant::now();
-    let (visits, most, ()) = keep_asking(&host, || wait::dawdle(load_time()));
+    let (visits, most, ()) = keep_asking(host.addresses(), || wait::dawdle(load_time()));
     let time = begin.elapsed();
     for visit in &visits {
         assert_eq!((visit.reply.status(), visit.reply.reset), (200, false), "{visit:?}");
@@ -259,6 +270,27 @@ fn a_dozen_load_balancers_cost_the_server_two_connections_a_second() {
     host.until_no_check_runs();
 }
 
+/// As shipped each look is an observation of its own, and the server gets a connection for each.
+#[test]
+fn without_sharing_a_dozen_load_balancers_cost_the_server_a_connection_for_each_look() {
+    let host = host();
+    let (_xinetd, addresses) = host.as_shipped();
+    let (mut result, begin) = (None, Instant::now());
+    let connections =
+        host.connections_during(|| result = Some(keep_asking(addresses, || wait::dawdle(load_time() / 2))));
+    let (visits, most, ()) = result.unwrap();
+    report(
+        "load, as shipped",
+        &visits,
+        &format!("{connections} connections in {:.1?}; at most {most} processes", begin.elapsed()),
+    );
+    for visit in &visits {
+        assert_eq!((visit.reply.status(), visit.reply.reset), (200, false), "{visit:?}");
+    }
+    assert_eq!(connections, visits.len() as u64);
+    host.until_no_check_runs();
+}
+
 #[test]
 fn while_the_server_hangs_every_client_is_told_in_time_and_one_connection_hangs_per_interval() {
     let host = host();
@@ -269,7 +301,7 @@ fn while_the_server_hangs_every_client_is_told_in_time_and_one_connection_hangs_
         let begin = Instant::now();
         let control = || drop(Client::connect(host.control.address("control")).reply());
         result = Some(machine::beside(BUDGET, 4, control, || {
-            keep_asking(&host, || {
+            keep_asking(host.addresses(), || {
                 wait::dawdle(LIMIT);
                 let froze = Instant::now();
                 host.replica.freeze();

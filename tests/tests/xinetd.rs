@@ -38,7 +38,7 @@ const GALERA_DOWN: &str = "wsrep_on is OFF: not a Galera node";
 
 /// The default of `--timeout`, which no shipped service changes.
 const BUDGET: Duration = Duration::from_millis(900);
-/// The `--share` of the shipped services.
+/// The `--share` of a site with many load balancers.
 const SHARE: Duration = Duration::from_millis(500);
 /// How much later than its budget an answer may be, beside what the machine adds ([`machine::beside_sleeps`]).
 const LATE: Duration = Duration::from_millis(50);
@@ -52,7 +52,7 @@ const BOUND: Duration = Duration::from_secs(60);
 // The stage
 
 /// A shipped service file. Changed are the address, the user and the place of the files, and `arguments` are added, since
-/// the server's socket, the account and the directory of `--share` are not the default ones here. Everything else is as it
+/// the server's socket and the account are not the default ones here. Everything else is as it
 /// is installed.
 fn ship(file: &str, arguments: &str, scratch: &Scratch) -> Services {
     let mut services = Services::read(shipped::file("xinetd.d").join(file));
@@ -87,21 +87,25 @@ struct Host {
 }
 
 impl Host {
-    /// As installed: the checks of half a second share one answer.
+    /// As installed.
     fn start(arguments: &str) -> Self {
         Self::start_changed(arguments, |services, _| services)
     }
 
-    /// As installed, but the directory of `--share` is missing, so that each check asks the server.
-    fn start_unshared(arguments: &str) -> Self {
-        Self::start(&format!("{arguments} --share-dir=/nowhere"))
+    /// The checks of half a second share one answer.
+    fn start_shared(arguments: &str) -> Self {
+        let scratch = Scratch::new("host");
+        let arguments = format!("--share=500ms --share-dir={} {arguments}", state(&scratch).display());
+        Self::start_in(scratch, &arguments, |services, _| services)
     }
 
     fn start_changed(arguments: &str, change: impl Fn(Services, &str) -> Services) -> Self {
-        let scratch = Scratch::new("host");
-        let arguments = format!("--share-dir={} {arguments}", state(&scratch).display());
+        Self::start_in(Scratch::new("host"), arguments, change)
+    }
+
+    fn start_in(scratch: Scratch, arguments: &str, change: impl Fn(Services, &str) -> Services) -> Self {
         let files = ["mysqlchk", "galera-chk"].map(|file| {
-            let services = ship(file, &arguments, &scratch);
+            let services = ship(file, arguments, &scratch);
             services.names().iter().fold(services, |services, name| change(services, name))
         });
         Self { xinetd: Xinetd::start(&files), files, scratch }
@@ -259,7 +263,7 @@ fn the_shipped_files_say_what_a_service_of_many_short_connections_needs() {
             ("wait", "no"),
             ("user", "mysqlchk"),
             ("server", &server),
-            ("server_args", "--reason-phrase --share=500ms"),
+            ("server_args", "--reason-phrase"),
             ("passenv", ""),
             ("only_from", "127.0.0.1 ::1"),
             ("cps", "1000 1"),
@@ -527,7 +531,7 @@ fn a_client_that_closes_its_side_early_gets_a_whole_answer_at_once() {
 fn a_client_that_goes_away_leaves_no_check_and_no_aborted_connection_behind() {
     let _shared = share_the_machine();
     let server = Server::start();
-    let host = Host::start_unshared(&format!("{} {PATIENT}", local(&server)));
+    let host = Host::start(&format!("{} {PATIENT}", local(&server)));
     let before = aborted(&server);
     for service in [STATUS, REPLICATION, GALERA] {
         converse(200, 10, |number| {
@@ -574,7 +578,7 @@ fn a_frozen_server_is_answered_for_in_time() {
     let _alone = have_the_machine();
     // The kernel holds the dead connections for a frozen server; its queue shall not be full before the end.
     let server = Server::start_with(&["back_log=400"]);
-    let (socket, tcp) = (Host::start_unshared(&local(&server)), Host::start_unshared(&remote(server.address())));
+    let (socket, tcp) = (Host::start(&local(&server)), Host::start(&remote(server.address())));
     server.freeze();
     assert_in_time("logging in", &[("the socket", &socket), ("TCP", &tcp)]);
     server.thaw();
@@ -586,7 +590,7 @@ fn checks_that_share_are_answered_in_time_and_a_server_that_hangs_gets_one_of_th
     let _alone = have_the_machine();
     const ROUNDS: u64 = 6;
     let server = Server::start_with(&["back_log=400"]);
-    let host = Host::start(&local(&server));
+    let host = Host::start_shared(&local(&server));
     let before = server.counter("Connections");
     server.freeze();
     let mut late = Duration::ZERO;
@@ -657,8 +661,8 @@ fn a_full_accept_queue_is_answered_for_in_time() {
     let there = tcp.local_addr().unwrap();
     let _tcp_queue = fill(&tcp, AddressFamily::INET, |client| connect(client, &there));
 
-    let over_socket = Host::start_unshared(&format!("--socket={}", path.display()));
-    let over_tcp = Host::start_unshared(&remote(there));
+    let over_socket = Host::start(&format!("--socket={}", path.display()));
+    let over_tcp = Host::start(&remote(there));
     assert_in_time("connecting", &[("the socket", &over_socket), ("TCP", &over_tcp)]);
 }
 
@@ -666,7 +670,7 @@ fn a_full_accept_queue_is_answered_for_in_time() {
 fn a_request_longer_than_is_read_gets_no_reset_when_the_budget_ends() {
     let _shared = share_the_machine();
     let server = Server::start();
-    let host = Host::start_unshared(&local(&server));
+    let host = Host::start(&local(&server));
     server.freeze();
     let request =
         [&b"GET / HTTP/1.1\r\n"[..], &b"X-Filler: 0123456789abcdefghijklmnopqrstuvwxyz\r\n".repeat(400), b"\r\n"]
@@ -717,8 +721,8 @@ fn a_check_is_one_connect_one_query_and_one_quit() {
     let scratch = Scratch::new("cnf");
     let option_file = with_password(&scratch, "my.cnf", server.ip(), PASSWORD);
     for (host, account) in [
-        (Host::start_unshared(&format!("{} {PATIENT}", local(&server))), account()),
-        (Host::start_unshared(&format!("{option_file} {PATIENT}")), "mysqlchk_tcp@127.0.0.1".to_owned()),
+        (Host::start(&format!("{} {PATIENT}", local(&server))), account()),
+        (Host::start(&format!("{option_file} {PATIENT}")), "mysqlchk_tcp@127.0.0.1".to_owned()),
     ] {
         for (service, query) in [
             (STATUS, "Query SELECT @@global.read_only"),
@@ -741,7 +745,7 @@ fn a_check_is_one_connect_one_query_and_one_quit() {
 fn the_checks_of_half_a_second_share_one_connection() {
     let _shared = share_the_machine();
     let server = Server::start();
-    let host = Host::start(&format!("{} {PATIENT}", local(&server)));
+    let host = Host::start_shared(&format!("{} {PATIENT}", local(&server)));
     for (service, verdict, reason) in [
         (STATUS, "up", STATUS_UP),
         (REPLICATION, "down", "no replication is configured"),
@@ -762,7 +766,7 @@ fn the_checks_of_half_a_second_share_one_connection() {
 fn a_thousand_checks_abort_nothing() {
     let _shared = share_the_machine();
     let server = Server::start();
-    let host = Host::start_unshared(&format!("{} {PATIENT}", local(&server)));
+    let host = Host::start(&format!("{} {PATIENT}", local(&server)));
     let (log, before) = (server.watch_queries(), aborted(&server));
     let begin = Instant::now();
     let replies = converse(1000, 4, |number| {
@@ -788,7 +792,7 @@ fn a_thousand_checks_abort_nothing() {
 #[track_caller]
 fn assert_reasons(cases: &[(&str, String, String)]) {
     let scratch = Scratch::new("wrong");
-    let usual = format!("--share-dir={} {} {PATIENT}", state(&scratch).display(), local(replica()));
+    let usual = format!("{} {PATIENT}", local(replica()));
     let mut files = Vec::new();
     for (number, (service, arguments, _)) in cases.iter().enumerate() {
         let file = if *service == GALERA { "galera-chk" } else { "mysqlchk" };
@@ -1137,7 +1141,7 @@ fn the_password_is_in_no_place_where_it_could_be_read() {
     let right = with_password(&scratch, "right.cnf", server.ip(), PASSWORD);
     let wrong = with_password(&scratch, "wrong.cnf", server.ip(), "hunter2");
     for (option_file, password) in [(&right, PASSWORD), (&wrong, "hunter2")] {
-        let host = Host::start(&format!("{option_file} {PATIENT}"));
+        let host = Host::start_shared(&format!("{option_file} {PATIENT}"));
         for (service, up) in [(STATUS, STATUS_UP), (REPLICATION, "no replication is configured"), (GALERA, GALERA_DOWN)]
         {
             let reply = http::get(host.address(service));
@@ -1155,7 +1159,7 @@ fn the_password_is_in_no_place_where_it_could_be_read() {
         }
     }
 
-    let host = Host::start_unshared(&right);
+    let host = Host::start(&right);
     server.freeze();
     for service in [STATUS, REPLICATION, GALERA] {
         let client = Client::connect(host.address(service)).send(REQUEST);
