@@ -48,9 +48,6 @@ pub struct Question {
 /// ask such a server again, and it would take as long again.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// How much longer than its budget the holder of the lock may take to leave word.
-const LATE: Duration = Duration::from_millis(50);
-
 /// The word of a record in which a check gave up. That is no observation: only those who waited for it can use it.
 const GAVE_UP: &str = "gave up";
 
@@ -108,7 +105,9 @@ impl Question {
         alarm::ignore_limits_of_files();
         let cannot_write = |error: Errno| cannot("write", &self.path, &error.into());
         record::make_room(file.as_fd()).map_err(cannot_write)?;
-        let busy = deadline.left().unwrap_or_default() + LATE;
+        // On a busy machine the word that it gave up comes a moment after its time.
+        let left = deadline.left().unwrap_or_default();
+        let busy = left + left / 8;
         record::busy_for(file.as_fd(), busy).map_err(cannot_write)?;
         let (key, path) = (self.key.clone(), self.path.clone());
         Ok(Turn::Ours(Flight { key, limit: self.limit, path, file: alarm::also_record(file.into()), asked: now }))
