@@ -547,14 +547,14 @@ fn a_client_that_goes_away_leaves_no_check_and_no_aborted_connection_behind() {
 // ---------------------------------------------------------------------------------------------------------------------
 // The budget
 
-/// A hundred checks over each way, ten at a time in all: each is answered when its budget ends, not before and hardly later
+/// A hundred checks over each way, twenty at a time in all: each is answered when its budget ends, not before and hardly later
 /// than a plain `sleep` of the same time.
 #[track_caller]
 fn assert_in_time(step: &str, hosts: &[(&str, &Host)]) {
     let services = [STATUS, REPLICATION, GALERA];
     machine::in_time(step, || {
-        let (replies, machine) = machine::beside_sleeps(BUDGET, 10, || {
-            converse(100 * hosts.len(), 10, |number| {
+        let (replies, machine) = machine::beside_sleeps(BUDGET, 20, || {
+            converse(100 * hosts.len(), 20, |number| {
                 let (way, host) = hosts[number % hosts.len()];
                 (way, http::get(host.address(services[number / hosts.len() % services.len()])))
             })
