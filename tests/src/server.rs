@@ -205,6 +205,12 @@ impl Server {
         self.until_answers();
     }
 
+    /// Starts it again with this in its environment.
+    pub fn restart_in(&self, environment: &[(&str, &str)]) {
+        self.launch_in(&[], environment);
+        self.until_answers();
+    }
+
     /// Ends it in good order.
     pub fn stop(&self) {
         if let Some(mut daemon) = self.daemon().take() {
@@ -266,6 +272,10 @@ impl Server {
 
     /// Starts the process with more arguments, and does not wait.
     pub fn launch(&self, arguments: &[&str]) {
+        self.launch_in(arguments, &[]);
+    }
+
+    fn launch_in(&self, arguments: &[&str], environment: &[(&str, &str)]) {
         let mut command = self.software.server();
         let bin = self.dir().join("bin");
         let path = std::env::var("PATH").unwrap_or_default();
@@ -273,7 +283,8 @@ impl Server {
             .arg(format!("--defaults-file={}", self.scratch.join("my.cnf").display()))
             .args(arguments)
             .current_dir(self.dir())
-            .env("PATH", format!("{}:{path}:/usr/sbin:/sbin:/usr/bin:/bin", bin.display()));
+            .env("PATH", format!("{}:{path}:/usr/sbin:/sbin:/usr/bin:/bin", bin.display()))
+            .envs(environment.iter().copied());
         user::drop_to_unprivileged(&mut command);
         let log = self.dir().join("error.log");
         let mut daemon = self.daemon();

@@ -1,7 +1,7 @@
 //! What sees a source that hangs, and what does not: status, heartbeat table, commit times, the word of the source.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lab::daemon::{Daemon, program};
 use lab::evidence::Section;
@@ -260,6 +260,37 @@ fn lag_on_mariadb_10_11() {
 #[test]
 fn lag_on_mariadb_11_8() {
     on_mariadb(Software::MariaDb11);
+}
+
+/// Where libfaketime is, for programs with threads.
+fn fake_clock() -> String {
+    let places = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
+    let mut found = places.map(|dir| dir.join("faketime/libfaketimeMT.so.1")).filter(|file| file.is_file());
+    found.next().expect("faketime is not installed: run make deps").display().to_string()
+}
+
+/// The last hour of summer time comes twice: what goes through local time takes the first for the second. By a fake clock,
+/// which the times of commits do not follow.
+#[test]
+fn summer_time_ends_on_mysql_9() {
+    // 02:30 CEST on 2026-10-25 in Berlin.
+    const HALF_PAST_TWO: u64 = 1_792_888_200;
+    let (source, replica) = (Server::start_of(Software::MySql9, &[]), Server::start_of(Software::MySql9, &[]));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let (offset, library) = (format!("{:+}", HALF_PAST_TWO.cast_signed() - now.cast_signed()), fake_clock());
+    for server in [&source, &replica] {
+        server.stop();
+        server.restart_in(&[
+            ("LD_PRELOAD", &library),
+            ("FAKETIME", &offset),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+            ("TZ", "Europe/Berlin"),
+        ]);
+    }
+    // It is the hour.
+    assert_eq!(replica.value("SELECT UNIX_TIMESTAMP(NOW()) - UNIX_TIMESTAMP()"), "3600");
+    let _link = replica.follow(&source);
+    until(&replica, "mysqlchk-replication --max-heartbeat-age=20s", "up: lag is 0s, limit is 30s");
 }
 
 /// Debian's pt-heartbeat (3.2.1) does not run on it: it asks for `SHOW MASTER STATUS`, which 8.4 has removed. So the rows
