@@ -1,7 +1,7 @@
 //! What sees a source that hangs, and what does not: status, heartbeat table, commit times, the word of the source.
 
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use lab::daemon::{Daemon, program};
 use lab::evidence::Section;
@@ -262,35 +262,21 @@ fn lag_on_mariadb_11_8() {
     on_mariadb(Software::MariaDb11);
 }
 
-/// Where libfaketime is, for programs with threads.
-fn fake_clock() -> String {
-    let places = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
-    let mut found = places.map(|dir| dir.join("faketime/libfaketimeMT.so.1")).filter(|file| file.is_file());
-    found.next().expect("faketime is not installed: run make deps").display().to_string()
-}
-
-/// The last hour of summer time comes twice: what goes through local time takes the first for the second. By a fake clock,
-/// which the times of commits do not follow.
+/// The last hour of summer time comes twice: what goes through local time takes the first for the second. The statement of
+/// the check, as the server logged it, in that hour.
 #[test]
 fn summer_time_ends_on_mysql_9() {
     // 02:30 CEST on 2026-10-25 in Berlin.
-    const HALF_PAST_TWO: u64 = 1_792_888_200;
+    const HALF_PAST_TWO: &str = "SET timestamp=1792888200.25";
     let (source, replica) = (Server::start_of(Software::MySql9, &[]), Server::start_of(Software::MySql9, &[]));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let (offset, library) = (format!("{:+}", HALF_PAST_TWO.cast_signed() - now.cast_signed()), fake_clock());
-    for server in [&source, &replica] {
-        server.stop();
-        server.restart_in(&[
-            ("LD_PRELOAD", &library),
-            ("FAKETIME", &offset),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-            ("TZ", "Europe/Berlin"),
-        ]);
-    }
-    // It is the hour.
-    assert_eq!(replica.value("SELECT UNIX_TIMESTAMP(NOW()) - UNIX_TIMESTAMP()"), "3600");
+    replica.stop();
+    replica.restart_in(&[("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")]);
     let _link = replica.follow(&source);
-    until(&replica, "mysqlchk-replication --max-heartbeat-age=20s", "up: lag is 0s, limit is 30s");
+    let now = |statement: &str| replica.rows(&format!("{HALF_PAST_TWO}; {statement}"))[0]["now"].clone();
+    assert_eq!(now("SELECT UNIX_TIMESTAMP(NOW(6)) AS now"), "1792891800.250000", "it is that hour");
+    let asked = ask_line(&replica, "mysqlchk-replication --max-heartbeat-age=20s").statements;
+    let times = asked.iter().find(|statement| statement.contains("performance_schema")).expect("it asks for times");
+    assert_eq!(now(times), "1792888200.250000");
 }
 
 /// Debian's pt-heartbeat (3.2.1) does not run on it: it asks for `SHOW MASTER STATUS`, which 8.4 has removed. So the rows
