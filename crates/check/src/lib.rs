@@ -54,6 +54,18 @@ use request::Request;
 use server::{FULL_HOUSE, Target};
 use share::{Question, Turn};
 
+/// What reads bytes from outside, for the targets below `fuzz/`.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::args::{Asked, Plan, parse as parse_arguments};
+    pub use crate::deadline::Deadline;
+    pub use crate::option_file::{Setting, Settings, read as read_option_file};
+    pub use crate::request::{REQUEST_MAX, Request, receive};
+    pub use crate::share::{Question, Sharing};
+    pub use crate::verdict::REASON_MAX;
+}
+
 /// One check: a name, options, a question to the server, and the rules that judge its answer.
 pub trait Check {
     /// The name of the program, which is also its group in option files.

@@ -129,7 +129,8 @@ impl Question {
     }
 
     /// The answer in a record of this question; one that gave up only for those who waited.
-    fn read_record(&self, text: &[u8], waited: bool) -> Option<(Verdict, Value)> {
+    #[must_use]
+    pub fn read_record(&self, text: &[u8], waited: bool) -> Option<(Verdict, Value)> {
         let rest = std::str::from_utf8(text).ok()?.strip_prefix(self.key.as_str())?.strip_prefix('\n')?;
         let (verdict, facts) = rest.split_once('\n')?;
         let verdict = match verdict.split_once(": ")? {
