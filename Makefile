@@ -5,6 +5,10 @@ DESTDIR    ?=
 # How often `make failover` goes through the transitions; of `make drill`, what to break.
 ROUNDS     ?= 9
 FAULTS     ?=
+# Of `make fuzz`: which targets (all of them), and after how many inputs or seconds each ends.
+FUZZ       ?=
+FUZZ_RUNS  ?= 10000000
+FUZZ_TIME  ?= 3600
 DOC         = $(DESTDIR)$(PREFIX)/share/doc/mysqlchk
 CARGO      ?= cargo
 
@@ -26,7 +30,7 @@ export MYSQLCHK_ROOTS
 PROGRAMS := $(shell cat PROGRAMS)
 BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%)
 
-.PHONY: help build check test demo drill failover bench man install deps roots
+.PHONY: help build check test fuzz demo drill failover bench man install deps roots
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 
@@ -44,6 +48,9 @@ check: man ## formatting, lints, unit tests and the rules of the house; no serve
 
 test: deps roots check build ## everything, with real servers
 	$(CARGO) test --package mysqlchk-tests --tests --locked --no-fail-fast -- --test-threads=2
+
+fuzz: ## made-up input for all that comes from outside, an hour for each of five targets; needs nightly and cargo-fuzz
+	FUZZ_RUNS=$(FUZZ_RUNS) FUZZ_TIME=$(FUZZ_TIME) fuzz/run $(FUZZ)
 
 demo: deps build ## a source, a replica, xinetd and HAProxy on loopback; a fault, and what the checks make of it
 	$(CARGO) run --package mysqlchk-tests --bin demo --locked --quiet

@@ -1,0 +1,69 @@
+//! The request of a client: any bytes, in pieces of any size.
+
+use std::time::Duration;
+
+use check::fuzzing::{Instance, REQUEST_MAX, Request, receive};
+use rustix::fd::OwnedFd;
+use rustix::net::{AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, recv, send, shutdown, socketpair};
+
+/// Long enough: all the bytes are there before the first is read.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The most pieces: each takes room of its own in the socket, and a client that fills it would wait.
+const PIECES_MAX: usize = 128;
+
+/// The bytes are the request.
+pub fn run(input: &[u8]) {
+    let read = input.get(..REQUEST_MAX).unwrap_or(input);
+    let (request, unread) = in_one_piece(input);
+    assert!(unread >= input.len().saturating_sub(REQUEST_MAX), "more than {REQUEST_MAX} bytes were read");
+    assert_eq!(request, in_pieces(read), "the pieces a request comes in change its meaning");
+
+    let line = after_blank_lines(read);
+    match request {
+        Request::Silence => assert!(line.is_empty(), "{input:?} is not silence"),
+        Request::Http { head, instance } => {
+            assert_eq!(head, line.starts_with(b"HEAD "));
+            let line = line.split(|byte| *byte == b'\n').next().unwrap();
+            if let Instance::Port(port) = instance {
+                assert!(port.bytes().all(|byte| byte.is_ascii_graphic() && !b"&#".contains(&byte)), "{port:?}");
+                let sent = format!("port={port}");
+                assert!(line.windows(sent.len()).any(|part| part == sent.as_bytes()), "{port:?} was not sent");
+            }
+        }
+        Request::Garbage(what) => assert!(!line.is_empty() && !what.is_empty()),
+    }
+}
+
+/// What follows the blank lines that a client may send before its request.
+fn after_blank_lines(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(bytes.len());
+    &bytes[start..]
+}
+
+/// What is made of bytes that come at once, and how many of them were left unread.
+fn in_one_piece(bytes: &[u8]) -> (Request, usize) {
+    let (request, ours) = receive_from(SocketType::STREAM, &[bytes]);
+    let mut buffer = vec![0; bytes.len() + 1];
+    let mut unread = 0;
+    while let Ok((count @ 1.., _)) = recv(&ours, &mut buffer, rustix::net::RecvFlags::empty()) {
+        unread += count;
+    }
+    (request, unread)
+}
+
+/// What is made of bytes that come one piece after the other, each in a read of its own.
+fn in_pieces(bytes: &[u8]) -> Request {
+    let size = (1 + bytes.len() % 7).max(bytes.len().div_ceil(PIECES_MAX));
+    receive_from(SocketType::SEQPACKET, &bytes.chunks(size).collect::<Vec<_>>()).0
+}
+
+/// Puts the pieces on stdin and receives them; the other end of stdin is handed back.
+fn receive_from(kind: SocketType, pieces: &[&[u8]]) -> (Request, OwnedFd) {
+    let (client, stdin) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
+    for piece in pieces {
+        assert_eq!(send(&client, piece, SendFlags::empty()), Ok(piece.len()));
+    }
+    shutdown(&client, Shutdown::Write).unwrap();
+    rustix::stdio::dup2_stdin(&stdin).unwrap();
+    (receive(PATIENCE), stdin)
+}

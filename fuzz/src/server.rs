@@ -1,0 +1,174 @@
+//! What a server sends, from the greeting to the last row: any bytes, over a Unix socket or TCP.
+//!
+//! The driver may panic, which a check turns into a verdict; so the target catches that as a check does. A panic of our own
+//! code is found all the same.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex, Once};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use check::fuzzing::{Asked, Deadline, Plan, REASON_MAX, parse_arguments};
+use check::{Session, down};
+use oneshot::alarm::Answer;
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use tempfile::TempDir;
+
+const PASSWORD: &str = "Hunter2Zq9";
+const STATEMENTS: [&str; 2] = ["SELECT 1", "SELECT 2"];
+/// The most rows that are kept of an answer.
+const ROWS_MAX: usize = 1024;
+
+/// A digit, 0 to 3: plus 1 with a password, plus 2 over TCP. Then all that the server sends.
+pub fn run(input: &[u8]) {
+    let Some((b'0'..=b'3', sent)) = input.split_first().filter(|(_, sent)| !asks_for_patience(sent)) else { return };
+    let (has_password, over_tcp) = (input[0] & 1 != 0, input[0] & 2 != 0);
+    LAB.with(|lab| lab.ask(&lab.plans[usize::from(over_tcp)][usize::from(has_password)], sent));
+}
+
+/// Whether a login with `parsec` would take long: a server may ask for 2^30 rounds of PBKDF2, which the driver works off.
+/// In a check the timer ends that.
+fn asks_for_patience(sent: &[u8]) -> bool {
+    sent.windows(2).any(|pair| matches!(pair, [b'P', 2..=20]))
+}
+
+thread_local! {
+    static LAB: Lab = Lab::start();
+    static IN_DRIVER: Cell<bool> = const { Cell::new(false) };
+    /// Whether it was our code that panicked, and not the driver.
+    static OURS: Cell<bool> = const { Cell::new(false) };
+    /// Every place where the driver did.
+    static PANICS: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// A check of its own needs none.
+#[derive(Debug, clap::Args)]
+struct Options {}
+
+/// The server, and how to reach it.
+struct Lab {
+    /// What the next connection gets.
+    script: Arc<Mutex<Vec<u8>>>,
+    /// Over the socket and over TCP, each without and with a password.
+    plans: [[Plan<Options>; 2]; 2],
+    _folder: TempDir,
+}
+
+impl Lab {
+    fn start() -> Lab {
+        leave_panics_of_the_driver_to_us();
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let script = Arc::new(Mutex::new(Vec::new()));
+        let unix = UnixListener::bind(&socket).unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        serve(&script, move || Ok(unix.accept()?.0.into()));
+        serve(&script, move || Ok(tcp.accept()?.0.into()));
+
+        let [without, with] = [("without.cnf", ""), ("with.cnf", PASSWORD)].map(|(name, password)| {
+            let file = folder.path().join(name);
+            fs::write(&file, format!("[client]\npassword={password}\n")).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+            format!("--defaults-file={}", file.display())
+        });
+        let endpoints = [format!("--socket={}", socket.display()), format!("--port={port}")];
+        let plans = endpoints.map(|endpoint| [&without, &with].map(|file| plan(&[file, &endpoint])));
+        Lab { script, plans, _folder: folder }
+    }
+
+    fn ask(&self, plan: &Plan<Options>, sent: &[u8]) {
+        *self.script.lock().unwrap() = sent.to_vec();
+        let deadline = Deadline::new(Instant::now(), Duration::from_secs(60), |_, _| no_answer());
+        let ask = || {
+            Session::open(&plan.target, &plan.account, &deadline)
+                .map(|mut session| (session.family(), session.query_each(&STATEMENTS)))
+        };
+        IN_DRIVER.set(true);
+        let asked = panic::catch_unwind(AssertUnwindSafe(ask));
+        IN_DRIVER.set(false);
+        let sets = match asked {
+            Ok(Ok((_, sets))) => sets,
+            Ok(Err(error)) => vec![Err(error)],
+            Err(panic) if OURS.get() => panic::resume_unwind(panic),
+            Err(_) => return,
+        };
+        assert!(sets.len() <= STATEMENTS.len());
+        for set in sets {
+            match set {
+                Ok(rows) => assert!(rows.len() <= ROWS_MAX),
+                Err(error) => is_presentable(&error.to_string()),
+            }
+        }
+    }
+}
+
+/// The timer is never set.
+fn no_answer() -> Answer {
+    Answer { response: String::new(), record: String::new(), status: 1 }
+}
+
+fn plan(words: &[&str]) -> Plan<Options> {
+    let line = ["program"].iter().chain(words).map(OsString::from);
+    match parse_arguments("program", "", |_| Ok(()), line) {
+        Ok(Asked::Check(plan)) => *plan,
+        refused => panic!("{refused:?}"),
+    }
+}
+
+/// What went wrong is told without the password, in a line that a load balancer can show.
+fn is_presentable(words: &str) {
+    let verdict = down(words);
+    assert!(!words.is_empty() && !words.contains(PASSWORD), "{words}");
+    assert!(
+        verdict.reason().len() <= REASON_MAX
+            && verdict.reason().bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+    );
+}
+
+/// Accepts one connection after the other, sends the script and the end of the stream. It reads nothing; a connection is
+/// closed when the next one comes, so that the end of none is a reset.
+fn serve(script: &Arc<Mutex<Vec<u8>>>, mut accept: impl FnMut() -> io::Result<OwnedFd> + Send + 'static) {
+    let script = Arc::clone(script);
+    thread::spawn(move || {
+        let mut last = None;
+        loop {
+            let stream = accept().unwrap();
+            let script = std::mem::take(&mut *script.lock().unwrap());
+            let mut rest = script.as_slice();
+            // A client that had enough is not a failure.
+            while let Ok(count @ 1..) = send(stream.as_fd(), rest, SendFlags::NOSIGNAL) {
+                rest = &rest[count..];
+            }
+            let _ = shutdown(stream.as_fd(), Shutdown::Write);
+            drop(last.replace(stream));
+        }
+    });
+}
+
+/// libFuzzer ends the process where a panic begins, and so it would end with the first one of the driver.
+fn leave_panics_of_the_driver_to_us() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            if !IN_DRIVER.get() || place.contains("crates/check/") {
+                OURS.set(true);
+                return usual(panic);
+            }
+            if PANICS.with_borrow_mut(|panics| panics.insert(place)) {
+                eprintln!("the driver panics, which a check turns into a verdict: {panic}");
+            }
+        }));
+    });
+}
