@@ -6,7 +6,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::Duration;
+
+use rustix::process::Signal;
 
 use crate::daemon::{Daemon, program};
 use crate::roots;
@@ -36,7 +39,10 @@ impl Release {
     pub fn command(self) -> Command {
         match self {
             Self::Host => Command::new(program("haproxy")),
-            Self::Sid => roots::sid().command("haproxy"),
+            Self::Sid => {
+                static SCRIPT: LazyLock<Scratch> = LazyLock::new(|| roots::sid().script("haproxy"));
+                Command::new(SCRIPT.join("haproxy"))
+            }
         }
     }
 
@@ -59,6 +65,8 @@ pub struct Line {
     pub proxy: String,
     /// The server, `svname`.
     pub server: String,
+    /// How many sessions it has now.
+    pub sessions: String,
     /// `UP`, `DOWN`, `UP 1/3`, `no check`, `OPEN` ...
     pub status: String,
     /// What the last check was: `L7OK`, `L7STS`, `L4CON` ...
@@ -67,6 +75,21 @@ pub struct Line {
     pub check_code: String,
     /// What the check found, in words: the reason phrase of an HTTP check.
     pub last_chk: String,
+}
+
+/// How long a reload may take.
+const RELOAD: Duration = Duration::from_secs(20);
+
+/// A process of `HAProxy` that has, or had, sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Worker(u32);
+
+impl Worker {
+    /// Whether it has ended, and all its sessions with it.
+    #[must_use]
+    pub fn has_ended(self) -> bool {
+        !Path::new(&format!("/proc/{}", self.0)).exists()
+    }
 }
 
 /// A running `HAProxy`.
@@ -97,7 +120,8 @@ pub fn check_config_by(release: Release, path: &Path, env: &[(&str, &str)]) -> R
 }
 
 impl Haproxy {
-    /// Starts it with a configuration file as it is and these environment variables, and waits until it serves.
+    /// Starts it with a configuration file as it is and these environment variables, and waits until it serves: a master
+    /// and its worker, as the service of a distribution does.
     ///
     /// The lab adds a second file with nothing but a stats socket of its own.
     #[must_use]
@@ -119,7 +143,7 @@ impl Haproxy {
         let socket = scratch.join("lab.sock");
         let stats = scratch.file("lab.cfg", format!("global\n    stats socket {} level admin\n", socket.display()));
         command
-            .arg("-db")
+            .args(["-W", "-db"])
             .arg("-f")
             .arg(copy)
             .arg("-f")
@@ -179,6 +203,7 @@ impl Haproxy {
                 Line {
                     proxy: take("pxname"),
                     server: take("svname"),
+                    sessions: take("scur"),
                     status: take("status"),
                     check_status: take("check_status"),
                     check_code: take("check_code"),
@@ -214,7 +239,21 @@ impl Haproxy {
         })
     }
 
-    /// The process: to freeze it, or to end it.
+    /// Reloads it, as `systemctl reload haproxy` does, and waits until a new worker serves. Returns the old one, which still
+    /// has its sessions.
+    #[track_caller]
+    pub fn reload(&self) -> Worker {
+        let worker = || {
+            let info = self.try_ask("show info").ok()?;
+            info.lines().find_map(|line| line.strip_prefix("Pid: ")?.parse().ok()).map(Worker)
+        };
+        let old = wait::until_some("the worker of HAProxy", RELOAD, worker);
+        self.daemon.signal(Signal::USR2);
+        wait::until("a new worker of HAProxy", RELOAD, || worker().is_some_and(|new| new != old));
+        old
+    }
+
+    /// The master process: to freeze it with its workers, or to end it.
     pub fn daemon(&mut self) -> &mut Daemon {
         &mut self.daemon
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::scratch::Scratch;
 use crate::{janitor, user};
 
 /// A root, with what it takes to run a program in it.
@@ -63,6 +64,17 @@ impl Root {
         let mut command = Command::new(&self.loader);
         command.arg("--library-path").arg(&self.libraries).arg(program);
         command
+    }
+
+    /// The same as a program of its own: for one that starts itself again by the name it was started by.
+    #[must_use]
+    pub fn script(&self, name: &str) -> Scratch {
+        let command = self.command(name);
+        let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
+        let loader = command.get_program().to_string_lossy();
+        let scratch = Scratch::new(name);
+        scratch.program(name, format!("#!/bin/sh\nexec {loader} --argv0 \"$0\" {} \"$@\"\n", arguments.join(" ")));
+        scratch
     }
 }
 
