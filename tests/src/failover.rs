@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -72,6 +72,8 @@ pub enum Fault {
     StopApplier,
     /// A locked table, and an event that has waited for it for a minute.
     Lag,
+    /// The same for ten seconds, which is below the limit.
+    Behind,
     /// The replica is told to stay an hour behind: no fault, only the lag beyond that counts.
     Delay,
     /// The receiver cannot reach a source that is there.
@@ -94,11 +96,12 @@ pub enum Fault {
 
 impl Fault {
     /// All, in the order of the list.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::DuplicateKey,
         Self::StopReceiver,
         Self::StopApplier,
         Self::Lag,
+        Self::Behind,
         Self::Delay,
         Self::Connecting,
         Self::Kill,
@@ -118,6 +121,7 @@ impl Fault {
             Self::StopReceiver => "stop-receiver",
             Self::StopApplier => "stop-applier",
             Self::Lag => "lag",
+            Self::Behind => "behind",
             Self::Delay => "delay",
             Self::Connecting => "connecting",
             Self::Kill => "kill",
@@ -223,6 +227,7 @@ impl Site {
             ("READ_BIND", format!("{front}:{READ}")),
             ("DECISIONS", format!("{front}:9300")),
             ("STATS_BIND", format!("{front}:8404")),
+            ("PEER_BIND", format!("{front}:10000")),
             ("RUN_AS_USER", account.name.clone()),
             ("RUN_AS_GROUP", account.group.clone()),
         ];
@@ -252,6 +257,7 @@ impl Site {
             Fault::StopReceiver => link.break_by(replica::Fault::StopReceiver),
             Fault::StopApplier => link.break_by(replica::Fault::StopApplier),
             Fault::Lag => link.break_by(replica::Fault::Lag(Duration::from_secs(60))),
+            Fault::Behind => link.break_by(replica::Fault::Lag(Duration::from_secs(10))),
             Fault::Delay => link.break_by(replica::Fault::Delay(Duration::from_secs(3600))),
             Fault::Connecting => link.break_by(replica::Fault::Unreachable),
             Fault::Kill => server.kill9(),
@@ -316,9 +322,12 @@ impl Site {
                     self.server(number).sql("SET sql_log_bin=OFF; DELETE FROM lab.k");
                     self.links[number].heal();
                 }
-                Fault::StopReceiver | Fault::StopApplier | Fault::Lag | Fault::Delay | Fault::Connecting => {
-                    self.links[number].heal();
-                }
+                Fault::StopReceiver
+                | Fault::StopApplier
+                | Fault::Lag
+                | Fault::Behind
+                | Fault::Delay
+                | Fault::Connecting => self.links[number].heal(),
                 _ => {}
             }
         }
@@ -344,6 +353,13 @@ impl Site {
     #[track_caller]
     pub fn arguments(&self, number: usize, service: &str) -> String {
         self.services[number].value(service, "server_args").unwrap()
+    }
+
+    /// Where the service of a check answers.
+    #[must_use]
+    #[track_caller]
+    pub fn address(&self, number: usize, service: &str) -> SocketAddr {
+        self.services[number].address(service)
     }
 
     /// The xinetd of a server, to do to it what is no fault of the list.
@@ -372,10 +388,11 @@ fn services(number: usize, server: &Server, scratch: &Scratch) -> Services {
     let file = scratch.file(&format!("my{number}.cnf"), text);
     let services = shipped::services("mysqlchk", server);
     services.names().iter().fold(services, |services, name| {
-        services.set(name, "only_from", "127.0.0.0/8 10.0.0.0/8").append(
+        let arguments = services.value(name, "server_args").unwrap().replace(" --share=500ms", "");
+        services.set(name, "only_from", "127.0.0.0/8 10.0.0.0/8").set(
             name,
             "server_args",
-            &format!("--defaults-file={}", file.display()),
+            format!("{arguments} --defaults-file={}", file.display()),
         )
     })
 }
@@ -500,7 +517,9 @@ impl Front {
     pub fn reasons(&self) -> Vec<String> {
         let lines = self.haproxy.servers().into_iter();
         lines
-            .filter(|line| ["status", "replication", "steady"].contains(&&*line.proxy) && line.status != "UP")
+            .filter(|line| {
+                ["status", "replication", "steady", "failback"].contains(&&*line.proxy) && line.status != "UP"
+            })
             .map(|line| {
                 format!("{}/{} {} {} {}", line.proxy, line.server, line.status, line.check_status, line.last_chk)
             })
@@ -562,7 +581,7 @@ pub struct Seen {
     pub refused: Vec<Instant>,
 }
 
-/// Clients that write and read without pause.
+/// Clients that write and read without pause, on sessions that they keep, and one that begins a session for each write.
 #[derive(Debug)]
 pub struct Traffic {
     seen: Arc<Mutex<Seen>>,
@@ -571,7 +590,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts two that write and two that read.
+    /// Starts three that write and two that read.
     #[must_use]
     pub fn start(front: &Front) -> Self {
         Self::start_at(front.ip, front.addresses)
@@ -581,15 +600,15 @@ impl Traffic {
     #[must_use]
     pub fn start_at(ip: Ipv4Addr, addresses: [Ipv4Addr; 5]) -> Self {
         let (seen, stop) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
-        let threads = (0..4)
+        let threads = (0..5)
             .map(|client| {
                 let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
                 thread::spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
-                        if client < 2 {
-                            write_on(ip, &addresses, client, &seen, &stop);
-                        } else {
-                            read_on(ip, &addresses, &seen, &stop);
+                        match client {
+                            0 | 1 => write_on(ip, &addresses, client, u32::MAX, &seen, &stop),
+                            2 => write_on(ip, &addresses, client, 1, &seen, &stop),
+                            _ => read_on(ip, &addresses, &seen, &stop),
                         }
                         wait::dawdle(Duration::from_millis(10));
                     }
@@ -633,17 +652,18 @@ impl Drop for Traffic {
     }
 }
 
-/// One session that writes until it is cut.
-fn write_on(ip: Ipv4Addr, addresses: &[Ipv4Addr; 5], client: u32, seen: &Mutex<Seen>, stop: &AtomicBool) {
+/// One session that writes so often, or until it is cut.
+fn write_on(ip: Ipv4Addr, addresses: &[Ipv4Addr; 5], client: u32, count: u32, seen: &Mutex<Seen>, stop: &AtomicBool) {
     let opened = Instant::now();
     let begun = connect(ip, WRITE).ok().and_then(|mut session| Some((number_of(addresses, &mut session)?, session)));
     let Some((server, mut session)) = begun else {
         lock(seen).refused.push(Instant::now());
         return;
     };
-    let mut n = 0;
-    while !stop.load(Ordering::Relaxed) {
-        n += 1;
+    for n in 1..=count {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
         let sent = Instant::now();
         if session.query_drop(format!("INSERT INTO lab.w (client, n) VALUES ({client}, {n})")).is_err() {
             lock(seen).cut.push(Instant::now());
@@ -678,11 +698,15 @@ impl Seen {
             let (_, first, last) = sessions.entry(write.opened).or_insert(new);
             (*first, *last) = ((*first).min(write.accepted), (*last).max(write.accepted));
         }
+        // From the last one on: of each server the first write of all sessions that were begun later.
         let mut longest = Duration::ZERO;
-        for (opened, (server, _, last)) in &sessions {
-            let later = sessions.range(opened..).filter(|(_, (other, ..))| other != server);
-            let first = later.map(|(_, (_, first, _))| *first).min();
-            longest = longest.max(first.map_or(Duration::ZERO, |first| last.saturating_duration_since(first)));
+        let mut firsts: BTreeMap<usize, Instant> = BTreeMap::new();
+        for (server, first, last) in sessions.into_values().rev() {
+            for (_, later) in firsts.iter().filter(|(other, _)| **other != server) {
+                longest = longest.max(last.saturating_duration_since(*later));
+            }
+            let earliest = firsts.entry(server).or_insert(first);
+            *earliest = first.min(*earliest);
         }
         longest
     }
