@@ -4,12 +4,18 @@
 use std::env;
 use std::fmt::Write;
 use std::fs;
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::failover::{Fault, Front, NAMES, Routes, Site, Traffic, configuration, row};
-use lab::haproxy::{Release, check_config_by};
+use lab::failover::{Fault, Front, NAMES, READ, Routes, Site, Traffic, WRITE, configuration, row};
+use lab::haproxy::{Haproxy, Release, check_config_by};
 use lab::scratch::Scratch;
-use lab::{shipped, user, wait};
+use lab::{address, http, shipped, user, wait};
+use mysql::prelude::Queryable;
 
 const DB01: usize = 0;
 const DB02: usize = 1;
@@ -112,6 +118,26 @@ impl Stage {
         self.fronts.iter().map(|(release, _, traffic)| (what, *release, last(traffic))).collect()
     }
 
+    /// Reloads both, and waits until the processes of before have ended with their sessions, and the new ones have settled.
+    /// Writes went to `writer` alone all the time.
+    #[track_caller]
+    fn reload(&self, what: &'static str, writer: &str) -> Vec<Figure> {
+        let begin = Instant::now();
+        let old = self.fronts.iter().map(|(_, front, _)| front.haproxy.reload()).collect::<Vec<_>>();
+        for ((release, front, _), old) in self.fronts.iter().zip(old) {
+            wait::until(&format!("{release:?}: the old process ends"), BOUND, || old.has_ended());
+            front.haproxy.until("starting", "old", "DOWN", BOUND);
+        }
+        let mut figures = Vec::new();
+        for (release, _, traffic) in &self.fronts {
+            traffic.until_more_writes(100);
+            let seen = traffic.seen();
+            assert_eq!(seen.writers(begin), [writer], "{release:?}: {what}");
+            figures.push((what, *release, seen.pause(begin, Instant::now())));
+        }
+        figures
+    }
+
     #[track_caller]
     fn heal(&self) {
         self.site.heal();
@@ -123,14 +149,15 @@ impl Stage {
 type Figure = (&'static str, Release, Duration);
 
 /// What each figure may be at most, and its median.
-const BOUNDS: [(&str, Duration, Duration); 9] = [
+const BOUNDS: [(&str, Duration, Duration); 10] = [
     ("db01 is killed: until db02 accepts a write", ms(2500), ms(2000)),
     ("db01 freezes: until db02 accepts a write", ms(3500), ms(3500)),
     ("db01 stops replicating: until db02 accepts a write", ms(5000), ms(5000)),
     ("db01 is killed: last read from its replicas", ms(3000), ms(3000)),
     ("db01 freezes: last read from its replicas", ms(3000), ms(3000)),
-    ("db02 is killed: longest wait of a write", ms(500), ms(500)),
-    ("db02 freezes: longest wait of a write", ms(500), ms(500)),
+    ("db02 is killed: longest wait of a write", ms(1500), ms(500)),
+    ("db02 freezes: longest wait of a write", ms(1500), ms(500)),
+    ("HAProxy is reloaded: longest wait of a write", ms(1500), ms(500)),
     ("HAProxy starts: until the first connection is served", ms(5000), ms(5000)),
     ("two writers at a time, over all transitions", OVERLAP, OVERLAP),
 ];
@@ -208,6 +235,7 @@ fn every_fault_leads_to_its_row_of_the_table_and_every_cure_back() {
         (1, &[(DB02, Fault::StopReceiver)]),
         (1, &[(DB02, Fault::Lag)]),
         (1, &[(DB02, Fault::Connecting)]),
+        (0, &[(DB02, Fault::Behind)]),
         (0, &[(DB02, Fault::Delay)]),
         (2, &[(DB01, Fault::DuplicateKey)]),
         (2, &[(DB01, Fault::Lag)]),
@@ -245,6 +273,7 @@ fn transitions(rounds: u32) -> Vec<Figure> {
     let stage = Stage::start(&[]);
     let mut figures = Vec::new();
     for _ in 0..rounds {
+        figures.extend(stage.reload(BOUNDS[7].0, "db01"));
         for (fault, writes, reads) in [
             (Fault::Kill, BOUNDS[0].0, BOUNDS[3].0),
             (Fault::Freeze, BOUNDS[1].0, BOUNDS[4].0),
@@ -254,11 +283,19 @@ fn transitions(rounds: u32) -> Vec<Figure> {
             figures.extend(stage.until_moved(writes, begin, &["db01", "db02"]));
             stage.until("db01 is out", &row(if fault == Fault::StopApplier { 2 } else { 5 }));
             figures.extend(stage.last_reads(reads, begin, &["db03", "db04"]));
+            if fault != Fault::Freeze {
+                // Of a writer that is not the first.
+                figures.extend(stage.reload(BOUNDS[7].0, "db02"));
+            }
             let begin = Instant::now();
             stage.heal();
             stage.until_moved("", begin, &["db02", "db01"]);
         }
         for (fault, pause) in [(Fault::Kill, BOUNDS[5].0), (Fault::Freeze, BOUNDS[6].0)] {
+            for (.., traffic) in &stage.fronts {
+                // All clients are back from what was before.
+                traffic.until_more_writes(50);
+            }
             let begin = stage.site.break_by(DB02, fault);
             stage.until("db02 is out", &row(4));
             stage.heal();
@@ -327,7 +364,7 @@ fn starts() -> Vec<Figure> {
                 !seen.writes.is_empty() || !seen.refused.is_empty()
             });
             front.until(&format!("{release:?}: {faults:?}"), &allowed);
-            assert_eq!(front.who_answers(), allowed, "{release:?}: {faults:?}");
+            wait::until_equal(&format!("{release:?}: {faults:?}"), BOUND, allowed.clone(), || front.who_answers());
             let seen = traffic.seen();
             for (what, done, names) in [
                 ("wrote", &seen.writes, allowed.write.into_iter().collect()),
@@ -341,7 +378,7 @@ fn starts() -> Vec<Figure> {
                     front.haproxy.log()
                 );
             }
-            figures.extend(seen.writes.first().map(|first| (BOUNDS[7].0, release, first.accepted - begin)));
+            figures.extend(seen.writes.first().map(|first| (BOUNDS[8].0, release, first.accepted - begin)));
         }
         site.heal();
         for server in 0..5 {
@@ -540,4 +577,224 @@ fn sticky_writes_stay_until_the_server_fails_or_somebody_moves_them() {
     }
     stage.until_settled("moved by hand", &on("db01"));
     stage.assert_one_writer_at_a_time();
+}
+
+#[test]
+fn a_connection_that_takes_long_finds_no_second_writer() {
+    for writer in ["sticky", "preferred"] {
+        let stage = Stage::start(&[("WRITER", writer)]);
+        let server = stage.site.server(DB01);
+        for (_, front, traffic) in &stage.fronts {
+            // More than the server's accept queue holds while it accepts none: its host does not answer those left over, for
+            // longer than HAProxy waits for a connection.
+            server.freeze();
+            thread::scope(|scope| {
+                let clients: Vec<_> = (0..120).map(|_| scope.spawn(|| front.session(WRITE))).collect();
+                wait::dawdle(ms(900));
+                server.thaw();
+                for client in clients {
+                    drop(client.join().unwrap());
+                }
+            });
+            traffic.until_more_writes(200);
+        }
+        stage.assert_one_writer_at_a_time();
+    }
+}
+
+#[test]
+fn a_reload_moves_no_writer() {
+    for writer in ["preferred", "sticky"] {
+        // Long enough to be cut short.
+        let stage = Stage::start(&[("WRITER", writer), ("PROBATION", "25")]);
+        stage.reload("db01 has the writes", "db01");
+        let begin = stage.site.break_by(DB01, Fault::Kill);
+        stage.until_moved("", begin, &["db01", "db02"]);
+        stage.reload("db01 is down", "db02");
+        stage.site.heal();
+        for (_, front, _) in &stage.fronts {
+            front.haproxy.until("replication", "db01", "UP", BOUND);
+        }
+        stage.reload("db01 has come back just now", "db02");
+        for (release, _, traffic) in &stage.fronts {
+            assert_eq!(traffic.seen().writers(begin), ["db02"], "{release:?}, {writer}");
+        }
+        stage.assert_one_writer_at_a_time();
+    }
+}
+
+#[test]
+fn a_failure_right_after_a_reload_makes_no_second_writer() {
+    let stage = Stage::start(&[]);
+    // Nothing cuts the sessions of the old process but its end: its server is well, and only does not replicate.
+    let begin = stage.site.break_by(DB01, Fault::StopApplier);
+    for (_, front, _) in &stage.fronts {
+        front.haproxy.reload();
+    }
+    stage.until_moved("", begin, &["db01", "db02"]);
+    stage.until("db01 does not replicate", &row(2));
+    for (_, _, traffic) in &stage.fronts {
+        traffic.until_more_writes(200);
+    }
+    stage.assert_one_writer_at_a_time();
+}
+
+#[test]
+fn a_crowd_of_clients_that_do_nothing_takes_nobody_out() {
+    let stage = Stage::start(&[("CLIENTS", "40"), ("MAXCONN", "110")]);
+    for (release, front, traffic) in &stage.fronts {
+        let begin = Instant::now();
+        // HAProxy accepts as many as it may have, and leaves the others to the kernel: all together are more than MAXCONN.
+        let crowd: Vec<_> = [WRITE, READ]
+            .into_iter()
+            .flat_map(|port| (0..60).map(move |_| port))
+            .map(|port| TcpStream::connect_timeout(&SocketAddr::from((front.ip, port)), BOUND).unwrap())
+            .collect();
+        for port in ["write", "read"] {
+            wait::until(&format!("{release:?}: 40 clients of {port}"), BOUND, || {
+                front.haproxy.server(port, "FRONTEND").sessions.parse::<u32>().unwrap() >= 40
+            });
+        }
+        traffic.until_more_writes(300);
+        assert_eq!(front.routes(), row(0), "{release:?}: {:?}", front.reasons());
+        let seen = traffic.seen();
+        assert_eq!(seen.cut.iter().filter(|at| **at > begin).count(), 0, "{release:?}");
+        assert_eq!(seen.writers(begin), ["db01"], "{release:?}");
+        assert_eq!(http::get(SocketAddr::from((front.ip, 9300))).status(), 200, "{release:?}");
+        drop(crowd);
+    }
+}
+
+#[test]
+fn writes_go_back_when_next_to_nothing_is_missing_on_db01() {
+    let stage = Stage::start(&[]);
+    let begin = stage.site.break_by(DB01, Fault::Behind);
+    // Its checks are gone, it is behind, and its checks are back.
+    stage.site.xinetd(DB01).as_mut().unwrap().daemon().freeze();
+    stage.until_moved("", begin, &["db01", "db02"]);
+    stage.site.xinetd(DB01).as_mut().unwrap().daemon().thaw();
+    for (release, front, traffic) in &stage.fronts {
+        for proxy in ["status", "replication", "steady"] {
+            front.haproxy.until(proxy, "db01", "UP", BOUND);
+        }
+        // It is good: it takes reads.
+        front.haproxy.until("read", "db01", "UP", BOUND);
+        traffic.until_more_writes(200);
+        let failback = front.haproxy.server("failback", "db01");
+        assert_eq!(front.routes().write, Some("db02"), "{release:?}: {failback:?}");
+    }
+    stage.heal();
+    stage.until_moved("", begin, &["db01", "db02", "db01"]);
+    stage.assert_one_writer_at_a_time();
+}
+
+#[test]
+fn what_may_be_missing_on_db01_when_it_takes_the_writes_back() {
+    let answer = Mutex::new(String::new());
+    let ip = address::fresh();
+    let listener = TcpListener::bind((ip, 9201)).unwrap();
+    let account = user::unprivileged();
+    let scratch = Scratch::new("answers");
+    let (socket, front) = (scratch.join("stats.sock").display().to_string(), address::fresh());
+    let at = |port| format!("{front}:{port}");
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for stream in listener.incoming() {
+                if ends.load(Ordering::Relaxed) {
+                    break;
+                }
+                let (mut stream, text) = (stream.unwrap(), answer.lock().unwrap().clone());
+                let _ = stream.read(&mut [0; 1000]);
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}\n", text.len() + 1);
+            }
+        });
+        for release in Release::ALL {
+            let environment = [
+                ("DB01", ip.to_string()),
+                ("DECISIONS", at(9300)),
+                ("STATS_BIND", at(8404)),
+                ("PEER_BIND", at(10000)),
+                ("WRITE_BIND", at(WRITE)),
+                ("READ_BIND", at(READ)),
+                ("PROBATION", "1".to_owned()),
+                ("STATS_SOCKET", socket.clone()),
+                ("RUN_AS_USER", account.name.clone()),
+                ("RUN_AS_GROUP", account.group.clone()),
+            ];
+            let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, &**value)).collect();
+            let mut command = release.command();
+            user::drop_to_unprivileged(&mut command);
+            let haproxy = Haproxy::start_by(command, configuration(), &environment);
+            for (text, steady, failback) in [
+                ("up: lag is 0s, limit is 30s", "UP", "UP"),
+                ("up: receiver is `Connecting`, which is allowed (error 2003)", "DOWN", "DOWN"),
+                ("up: lag is 1999ms by heartbeat, limit is 30s", "UP", "UP"),
+                ("up: lag is 2s, limit is 30s", "UP", "DOWN"),
+                ("up: channel `to the other`: lag is 1s, limit is 30s", "UP", "UP"),
+                ("up: channel `to the other`: lag is 10s, limit is 30s", "UP", "DOWN"),
+                (
+                    "up: too many connections (1040), asked on the extra port: default channel: lag is 5ms by commit, limit is 30s",
+                    "UP",
+                    "UP",
+                ),
+                ("up: lag is 2001ms by heartbeat, limit is 30s", "UP", "DOWN"),
+                ("up: lag is 0s (the source's clock is ahead by 40s), limit is 30s", "UP", "UP"),
+                // It is an hour behind, as it was told to.
+                ("up: lag is 0s beyond the delay of 3600s, limit is 30s", "UP", "DOWN"),
+                ("up: lag is 11s, limit is 30s", "UP", "DOWN"),
+            ] {
+                text.clone_into(&mut answer.lock().unwrap());
+                for (proxy, wanted) in [("steady", steady), ("failback", failback)] {
+                    wait::until_equal(&format!("{release:?}: {proxy}: {text}"), BOUND, wanted, || {
+                        haproxy.server(proxy, "db01").status
+                    });
+                }
+            }
+        }
+        ends.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect((ip, 9201)));
+    });
+}
+
+#[test]
+fn a_hang_of_a_second_moves_nothing() {
+    let stage = Stage::start(&[]);
+    let server = stage.site.server(DB01);
+    let mut session = server.session();
+    let account = &user::unprivileged().name;
+    let count = format!("SELECT COUNT(*) FROM information_schema.processlist WHERE user='{account}'");
+    let mut looks = || -> u32 { session.query_first(&count).unwrap().unwrap() };
+    let mut hang = |number: u64| {
+        let before = Instant::now();
+        // Half of them begin in the middle of a look, the others some time after one.
+        wait::until("a look", BOUND, || looks() > 0);
+        if number % 2 == 1 {
+            wait::dawdle(ms(40 * number));
+        }
+        let begin = Instant::now();
+        server.freeze();
+        wait::dawdle(ms(1050));
+        server.thaw();
+        assert_eq!(http::get(stage.site.address(DB01, "mysqlchk-status")).status(), 200);
+        let length = begin.elapsed();
+        for (release, front, traffic) in &stage.fronts {
+            for proxy in ["status", "replication"] {
+                front.haproxy.until(proxy, "db01", "UP", BOUND);
+            }
+            traffic.until_more_writes(50);
+            // On a busy machine some hang for longer than they should.
+            let seen = traffic.seen();
+            if length < ms(1150) {
+                let what = format!("{release:?}: hang {number} of {length:?}");
+                assert_eq!(seen.writers(before), ["db01"], "{what}: {:?}", front.haproxy.log());
+                assert_eq!(seen.cut.iter().filter(|at| **at > before).count(), 0, "{what}");
+            }
+        }
+        stage.until("after a hang", &row(0));
+        length < ms(1150)
+    };
+    for number in 0..8 {
+        wait::until(&format!("hang {number} of a second"), BOUND * 4, || hang(number));
+    }
 }
