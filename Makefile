@@ -55,7 +55,7 @@ fuzz: ## made-up input for all that comes from outside, an hour for each of five
 demo: deps build ## a source, a replica, xinetd and HAProxy on loopback; a fault, and what the checks make of it
 	$(CARGO) run --package mysqlchk-tests --bin demo --locked --quiet
 
-drill: deps roots build ## five servers behind HAProxy: break one, see where the traffic goes, and when; FAULTS="kill db01" does it once
+drill: deps roots build ## five servers behind HAProxy: break one, see where the traffic goes, and when; FAULTS="kill db01" or "reload" does it once
 	$(CARGO) run --package mysqlchk-tests --bin drill --locked --quiet -- $(FAULTS)
 
 failover: deps roots build ## how long writes and reads take to move, many times over; writes docs/failover.md

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::failover::{Fault, Front, NAMES, Routes, Site, Traffic};
-use lab::haproxy::Release;
+use lab::haproxy::{Release, Worker};
 use lab::wait;
 
 /// A transition is over when nothing has changed for this long; a master on probation takes longer, and is waited for.
@@ -21,6 +21,7 @@ const REDRAW: Duration = Duration::from_millis(500);
 
 const HELP: &str = "\
 FAULT DBxx [FAULT DBxx ...]   break: 1 to 2 at once, as in `kill db01` or `stop-applier db01 stop-applier db02`
+reload                        reload HAProxy; also after faults, as in `kill db01 reload`
 heal                          make all well again
 help, quit
 faults: ";
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     traffic.until_more_writes(1);
     println!("HAProxy {} at {}: writes 3306, reads 3307, statistics 8404", Release::Host.version(), front.ip);
     let drill = Drill { site, front, traffic };
-    if wanted.is_empty() {
+    if arguments.is_empty() {
         drill.converse();
     } else {
         drill.show();
@@ -57,8 +58,18 @@ fn help() -> String {
     format!("{HELP}{}", Fault::ALL.map(Fault::word).join(", "))
 }
 
-/// Pairs of a fault and a server.
-fn parse<S: AsRef<str>>(words: &[S]) -> Result<Vec<(usize, Fault)>, String> {
+/// What to do: break these servers, then perhaps reload `HAProxy`.
+struct Wanted {
+    faults: Vec<(usize, Fault)>,
+    reload: bool,
+}
+
+/// Pairs of a fault and a server, and perhaps `reload` at the end.
+fn parse<S: AsRef<str>>(words: &[S]) -> Result<Wanted, String> {
+    let (words, reload) = match words {
+        [words @ .., last] if last.as_ref() == "reload" => (words, true),
+        _ => (words, false),
+    };
     let (pairs, rest) = words.as_chunks::<2>();
     if let Some(word) = rest.first() {
         return Err(format!("`{}` of which server?", word.as_ref()));
@@ -69,7 +80,8 @@ fn parse<S: AsRef<str>>(words: &[S]) -> Result<Vec<(usize, Fault)>, String> {
         let number = NAMES.iter().position(|name| *name == server);
         Ok((number.ok_or(format!("no server `{server}`"))?, found.ok_or(format!("no fault `{fault}`"))?))
     };
-    pairs.iter().map(pair).collect()
+    let faults = pairs.iter().map(pair).collect::<Result<_, String>>()?;
+    Ok(Wanted { faults, reload })
 }
 
 struct Drill {
@@ -108,21 +120,21 @@ impl Drill {
                 ["help"] => println!("{}", help()),
                 ["heal"] => self.heal(),
                 _ => match parse(&words) {
-                    Ok(faults) => self.break_by(&faults),
+                    Ok(wanted) => self.break_by(&wanted),
                     Err(why) => println!("{why}"),
                 },
             }
         }
     }
 
-    fn break_by(&self, faults: &[(usize, Fault)]) {
+    fn break_by(&self, Wanted { faults, reload }: &Wanted) {
         let again = faults.iter().find(|(number, _)| !self.site.is_well(*number));
         if let Some((number, _)) = again {
             println!("{} is broken already: heal first", NAMES[*number]);
             return;
         }
-        let names: Vec<String> =
-            faults.iter().map(|(number, fault)| format!("{} {}", fault.word(), NAMES[*number])).collect();
+        let names = faults.iter().map(|(number, fault)| format!("{} {}", fault.word(), NAMES[*number]));
+        let names: Vec<String> = names.chain(reload.then(|| "reload".to_owned())).collect();
         println!("\n== {}", names.join(", "));
         let before = self.front.routes();
         let mut begin = None;
@@ -130,7 +142,9 @@ impl Drill {
             let at = self.site.break_by(*number, *fault);
             begin.get_or_insert(at);
         }
-        self.watch(begin.unwrap(), before, || true);
+        let begin = begin.unwrap_or_else(Instant::now);
+        let old = reload.then(|| self.front.haproxy.reload());
+        self.watch(begin, before, || old.is_none_or(Worker::has_ended));
     }
 
     fn heal(&self) {
@@ -194,11 +208,15 @@ impl Drill {
         let routes = self.front.routes();
         for name in NAMES {
             let (status, replication, steady) = (find("status", name), find("replication", name), find("steady", name));
+            let failback = find("failback", name);
             let worst = [&status, &replication].into_iter().find(|line| !["", "UP"].contains(&&*line.status));
             let why = match worst {
                 Some(line) => line.last_chk.clone(),
                 None if steady.status.starts_with("DOWN") => {
                     format!("has not replicated for a while: {}", steady.status)
+                }
+                None if routes.write != Some(name) && failback.status.starts_with("DOWN") => {
+                    format!("does not take the writes back yet: {}", failback.status)
                 }
                 None => String::new(),
             };
@@ -239,4 +257,22 @@ fn keyboard() -> Receiver<String> {
         }
     });
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_comes_alone_or_after_faults() {
+        let parsed = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            parse(&words).map(|wanted| (wanted.faults, wanted.reload))
+        };
+        assert_eq!(parsed("reload"), Ok((vec![], true)));
+        assert_eq!(parsed("kill db01 reload"), Ok((vec![(0, Fault::Kill)], true)));
+        assert_eq!(parsed("kill db01 lag db02"), Ok((vec![(0, Fault::Kill), (1, Fault::Lag)], false)));
+        assert_eq!(parsed("reload db01"), Err("no fault `reload`".to_owned()));
+        assert_eq!(parsed("kill"), Err("`kill` of which server?".to_owned()));
+    }
 }
