@@ -2,9 +2,8 @@
 //! that write and read without pause and know which server answered.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Permissions};
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -382,17 +381,13 @@ impl Drop for Site {
 
 /// The shipped services, and the option file that the README gives a server of this number.
 fn services(number: usize, server: &Server, scratch: &Scratch) -> Services {
-    let share = scratch.dir(&format!("share{number}"));
-    fs::set_permissions(&share, Permissions::from_mode(0o700)).unwrap();
-    let text = format!("{}[mysqlchk]\nshare-dir={}\n", option_file(number), share.display());
-    let file = scratch.file(&format!("my{number}.cnf"), text);
+    let file = scratch.file(&format!("my{number}.cnf"), option_file(number));
     let services = shipped::services("mysqlchk", server);
     services.names().iter().fold(services, |services, name| {
-        let arguments = services.value(name, "server_args").unwrap().replace(" --share=500ms", "");
-        services.set(name, "only_from", "127.0.0.0/8 10.0.0.0/8").set(
+        services.set(name, "only_from", "127.0.0.0/8 10.0.0.0/8").append(
             name,
             "server_args",
-            format!("{arguments} --defaults-file={}", file.display()),
+            &format!("--defaults-file={}", file.display()),
         )
     })
 }
