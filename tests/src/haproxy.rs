@@ -135,7 +135,19 @@ impl Haproxy {
     /// The same with a command of the caller's, as whoever this runs it.
     #[must_use]
     #[track_caller]
-    pub fn start_by(mut command: Command, configuration: &Path, env: &[(&str, &str)]) -> Self {
+    pub fn start_by(command: Command, configuration: &Path, env: &[(&str, &str)]) -> Self {
+        Self::launch(command, &[], configuration, env)
+    }
+
+    /// Starts a process that takes over from this one (`haproxy -sf`), where there is no master to reload.
+    #[must_use]
+    #[track_caller]
+    pub fn succeed_by(&self, command: Command, configuration: &Path, env: &[(&str, &str)]) -> Self {
+        Self::launch(command, &["-sf", &self.daemon.pid().to_string()], configuration, env)
+    }
+
+    #[track_caller]
+    fn launch(mut command: Command, arguments: &[&str], configuration: &Path, env: &[(&str, &str)]) -> Self {
         let scratch = Scratch::new("haproxy");
         // A copy: the account without privileges may not read the original.
         let text = fs::read(configuration).unwrap_or_else(|error| panic!("{}: {error}", configuration.display()));
@@ -148,6 +160,7 @@ impl Haproxy {
             .arg(copy)
             .arg("-f")
             .arg(stats)
+            .args(arguments)
             .envs(env.iter().copied())
             .current_dir(scratch.path());
         let mut daemon = Daemon::start(&mut command, &scratch.join("log"));

@@ -1,16 +1,23 @@
 //! What the real `HAProxy` concludes from the checks, with the shipped configurations: who is up, why, and where
 //! connections go.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use std::{fs, mem};
 
 use lab::galera::Cluster;
-use lab::haproxy::{Haproxy, check_config};
+use lab::haproxy::{Haproxy, Release, check_config_by};
 use lab::replica::Fault;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
 use lab::xinetd::Xinetd;
-use lab::{address, shipped, user, wait};
+use lab::{address, http, shipped, user, wait};
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 
@@ -19,36 +26,68 @@ const BOUND: Duration = Duration::from_secs(60);
 const WRITE: u16 = 3306;
 const READ: u16 = 3307;
 
-/// `HAProxy` with a shipped configuration, on an address of its own.
+/// `HAProxy` with a shipped configuration, on two addresses of its own.
 struct Front {
     haproxy: Haproxy,
+    release: Release,
+    configuration: PathBuf,
+    values: Vec<(String, String)>,
     ip: Ipv4Addr,
+    /// A second address of the frontends, as a floating one is.
+    second: Ipv4Addr,
     _scratch: Scratch,
 }
 
 impl Front {
     fn start(configuration: &str, servers: &[(&str, &Server)]) -> Front {
-        let (ip, scratch) = (address::fresh(), Scratch::new("front"));
-        let mut values: Vec<(String, String)> =
-            servers.iter().map(|(name, server)| ((*name).to_owned(), server.ip().to_string())).collect();
-        for (name, value) in [
-            ("WRITE_BIND", format!("{ip}:{WRITE}")),
-            ("READ_BIND", format!("{ip}:{READ}")),
+        Self::start_by(Release::Host, address::fresh(), configuration, servers, &[])
+    }
+
+    fn start_by(
+        release: Release,
+        ip: Ipv4Addr,
+        configuration: &str,
+        servers: &[(&str, &Server)],
+        more: &[(&str, &str)],
+    ) -> Front {
+        let (second, scratch) = (address::fresh(), Scratch::new("front"));
+        let servers = servers.iter().map(|(name, server)| ((*name).to_owned(), server.ip().to_string()));
+        let own = [
+            ("WRITE_BIND", format!("{ip}:{WRITE},{second}:{WRITE}")),
+            ("READ_BIND", format!("{ip}:{READ},{second}:{READ}")),
             ("STATS_BIND", format!("{ip}:8404")),
+            ("HEALTH", format!("{ip}:9300")),
+            ("PEER_BIND", format!("{ip}:10000")),
             ("STATS_SOCKET", scratch.join("stats.sock").display().to_string()),
             ("RUN_AS_USER", user::unprivileged().name.clone()),
             ("RUN_AS_GROUP", user::unprivileged().group.clone()),
-        ] {
-            values.push((name.to_owned(), value));
-        }
-        let values: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        Front { haproxy: Haproxy::start(&shipped::file(configuration), &values), ip, _scratch: scratch }
+        ];
+        let own = own.map(|(name, value)| (name.to_owned(), value));
+        let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let values: Vec<_> = servers.chain(own).chain(more).collect();
+        let configuration = shipped::file(configuration);
+        let haproxy = Haproxy::start_by(command(release), &configuration, &borrowed(&values));
+        Front { haproxy, release, configuration, values, ip, second, _scratch: scratch }
+    }
+
+    /// Starts a process that takes over from this one, and returns the one before.
+    fn replace(&mut self) -> Haproxy {
+        let values = borrowed(&self.values);
+        let new = self.haproxy.succeed_by(command(self.release), &self.configuration, &values);
+        mem::replace(&mut self.haproxy, new)
+    }
+
+    /// The node that the table of `write` names.
+    fn writer(&self) -> String {
+        let table = self.haproxy.ask("show table write");
+        table
+            .split("server_key=")
+            .nth(1)
+            .map_or(String::new(), |rest| rest.split_whitespace().next().unwrap().to_owned())
     }
 
     fn session(&self, port: u16) -> mysql::Result<Conn> {
-        let bound = Some(Duration::from_secs(10));
-        let options = OptsBuilder::new().ip_or_hostname(Some(self.ip.to_string())).tcp_port(port).prefer_socket(false);
-        Conn::new(options.user(Some("admin")).pass(Some(PASSWORD)).read_timeout(bound))
+        connect(self.ip, port)
     }
 
     /// The addresses that answer new connections; several of them, so that each server of a pool is met.
@@ -86,6 +125,85 @@ impl Front {
     }
 }
 
+/// The program of a release, as the account without privileges.
+fn command(release: Release) -> Command {
+    let mut command = release.command();
+    user::drop_to_unprivileged(&mut command);
+    command
+}
+
+fn borrowed(values: &[(String, String)]) -> Vec<(&str, &str)> {
+    values.iter().map(|(name, value)| (&**name, &**value)).collect()
+}
+
+fn connect(ip: Ipv4Addr, port: u16) -> mysql::Result<Conn> {
+    let bound = Some(Duration::from_secs(10));
+    let options = OptsBuilder::new().ip_or_hostname(Some(ip.to_string())).tcp_port(port).prefer_socket(false);
+    Conn::new(options.user(Some("admin")).pass(Some(PASSWORD)).read_timeout(bound))
+}
+
+/// Clients that begin a session, ask who answers, and end it, without pause.
+struct Clients {
+    /// How many sessions each server had.
+    seen: Arc<Mutex<BTreeMap<String, usize>>>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Clients {
+    fn start(ip: Ipv4Addr, port: u16) -> Clients {
+        let (seen, stop) = (Arc::<Mutex<BTreeMap<_, _>>>::default(), Arc::<AtomicBool>::default());
+        let threads = (0..2)
+            .map(|_| {
+                let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
+                thread::spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        let answer: Option<String> = connect(ip, port)
+                            .ok()
+                            .and_then(|mut session| session.query_first("SELECT @@report_host").ok()?);
+                        if let Some(server) = answer {
+                            *seen.lock().unwrap().entry(server).or_default() += 1;
+                        }
+                    }
+                })
+            })
+            .collect();
+        Clients { seen, stop, threads }
+    }
+
+    /// Waits for so many more sessions, and returns the servers that ever answered.
+    #[track_caller]
+    fn after(&self, more: usize) -> Vec<String> {
+        let count = || self.seen.lock().unwrap().values().sum::<usize>();
+        let wanted = count() + more;
+        wait::until_ok(
+            &format!("{more} more sessions"),
+            BOUND,
+            || if count() >= wanted { Ok(()) } else { Err(count()) },
+        );
+        self.seen.lock().unwrap().keys().cloned().collect()
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // Its panic is told already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The cluster of this suite: it takes seconds to start, so the tests that need it have it in turn, and healed.
+fn cluster() -> MutexGuard<'static, Cluster> {
+    static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
+    let cluster = CLUSTER.get_or_init(|| Mutex::new(Cluster::start()));
+    let cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
+    cluster.heal();
+    cluster
+}
+
 fn sorted(servers: &[&Server]) -> Vec<String> {
     let mut addresses: Vec<String> = servers.iter().map(|server| server.ip().to_string()).collect();
     addresses.sort();
@@ -94,8 +212,63 @@ fn sorted(servers: &[&Server]) -> Vec<String> {
 
 #[test]
 fn the_shipped_configurations_are_clean() {
-    for file in ["haproxy/replicas.cfg", "haproxy/galera.cfg"] {
-        check_config(&shipped::file(file), &[]).unwrap_or_else(|said| panic!("{file}: {said}"));
+    for (file, release) in ["haproxy/replicas.cfg", "haproxy/galera.cfg"]
+        .into_iter()
+        .flat_map(|file| Release::ALL.map(|release| (file, release)))
+    {
+        check_config_by(release, &shipped::file(file), &[])
+            .unwrap_or_else(|said| panic!("{release:?}, {file}: {said}"));
+    }
+}
+
+/// The default of a value at the top of a shipped file.
+fn preset(file: &str, name: &str) -> String {
+    let text = fs::read_to_string(shipped::file(file)).unwrap();
+    let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines.find(|line| line.starts_with(&["presetenv", name]));
+    line.unwrap_or_else(|| panic!("{file} has no {name}"))[2].to_owned()
+}
+
+#[test]
+fn keepalived_asks_where_each_configuration_answers() {
+    let text = fs::read_to_string(shipped::file("haproxy/keepalived.conf")).unwrap();
+    let asked = text.lines().find_map(|line| line.strip_prefix("$HEALTH=")).expect("a line $HEALTH");
+    for (file, name) in [("failover.cfg", "DECISIONS"), ("galera.cfg", "HEALTH"), ("replicas.cfg", "HEALTH")] {
+        assert_eq!(asked, format!("http://{}/", preset(&format!("haproxy/{file}"), name)), "{file}");
+    }
+}
+
+#[test]
+fn idle_clients_leave_haproxy_its_own_connections() {
+    // A client that does not log in stays for the whole test.
+    let server = Server::start_with(&["connect_timeout=600"]);
+    let _xinetd = Xinetd::start(&[shipped::services("mysqlchk", &server)]);
+    let limits = [("CLIENTS", "10"), ("MAXCONN", "40")];
+    for release in Release::ALL {
+        for (file, names) in [
+            ("haproxy/galera.cfg", ["NODE_1", "NODE_2", "NODE_3"]),
+            ("haproxy/replicas.cfg", ["SOURCE", "REPLICA_1", "REPLICA_2"]),
+        ] {
+            let front = Front::start_by(release, address::fresh(), file, &names.map(|name| (name, &server)), &limits);
+            // More than HAProxy takes in all. Those that find no place, not even in the kernel's queue, do not wait.
+            let moment = Duration::from_millis(100);
+            let clients: Vec<_> = [WRITE, READ]
+                .iter()
+                .flat_map(|port| [SocketAddr::from((front.ip, *port)); 25])
+                .filter_map(|address| TcpStream::connect_timeout(&address, moment).ok())
+                .collect();
+            let current = || {
+                let info = front.haproxy.ask("show info");
+                info.lines().find_map(|line| line.strip_prefix("CurrConns: ")?.parse().ok()).unwrap_or(0)
+            };
+            wait::until_ok(&format!("{release:?}, {file}: it has as many clients as it serves"), BOUND, || {
+                let count: usize = current();
+                if count >= 20 { Ok(()) } else { Err(count) }
+            });
+            let reply = http::get(SocketAddr::from((front.ip, 9300)));
+            assert_eq!(reply.status(), 200, "{release:?}, {file}");
+            drop(clients);
+        }
     }
 }
 
@@ -161,6 +334,14 @@ fn reads_fall_back_to_the_source_and_writes_go_nowhere_else() {
     assert_eq!(front.who_answers(READ), sorted(&[&source]));
     // A session on a replica that is out is cut, so that its pool looks for a better one.
     wait::until("the session is cut", BOUND, || reader.query_drop("SELECT 1").is_err());
+    // Nor does a process that starts now send a client to one of them.
+    for release in Release::ALL {
+        let ip = address::fresh();
+        let clients = Clients::start(ip, READ);
+        let servers = [("SOURCE", &source), ("REPLICA_1", &replica1), ("REPLICA_2", &replica2)];
+        let _front = Front::start_by(release, ip, "haproxy/replicas.cfg", &servers, &[]);
+        assert_eq!(clients.after(50), sorted(&[&source]), "{release:?}");
+    }
 
     source.kill9();
     front.until_down(
@@ -174,7 +355,7 @@ fn reads_fall_back_to_the_source_and_writes_go_nowhere_else() {
 
 #[test]
 fn a_galera_cluster_has_one_writer_at_a_time_and_reads_everywhere() {
-    let cluster = Cluster::start();
+    let cluster = cluster();
     let nodes = [cluster.node(0), cluster.node(1), cluster.node(2)];
     let _xinetd = Xinetd::start(&nodes.map(|node| shipped::services("galera-chk", node)));
     let front = Front::start("haproxy/galera.cfg", &[("NODE_1", nodes[0]), ("NODE_2", nodes[1]), ("NODE_3", nodes[2])]);
@@ -189,11 +370,14 @@ fn a_galera_cluster_has_one_writer_at_a_time_and_reads_everywhere() {
     assert_eq!(front.who_answers(WRITE), sorted(&[nodes[1]]));
     assert_eq!(front.who_answers(READ), sorted(&[nodes[1], nodes[2]]));
 
-    // The node that comes back does not take the writes back: the sessions of the new writer live on.
+    // The node that comes back does not take the writes back: the sessions of the new writer live on. That holds for each
+    // address of the host.
     let mut writer = front.session(WRITE).unwrap();
     cluster.resync(0);
     front.until_up("write", "node1");
     assert_eq!(front.who_answers(WRITE), sorted(&[nodes[1]]));
+    let by_second: Option<String> = connect(front.second, WRITE).unwrap().query_first("SELECT @@report_host").unwrap();
+    assert_eq!(by_second, Some(nodes[1].ip().to_string()));
     assert_eq!(front.who_answers(READ), sorted(&nodes));
     writer.query_drop("INSERT INTO lab.t (v) VALUES (1)").unwrap();
 
@@ -202,4 +386,80 @@ fn a_galera_cluster_has_one_writer_at_a_time_and_reads_everywhere() {
     front.until_down("write", "node2", "local state is 2 (Donor/Desynced) by wsrep_desync, not 4 (Synced)");
     wait::until("the session is cut", BOUND, || writer.query_drop("SELECT 1").is_err());
     assert_eq!(front.who_answers(WRITE), sorted(&[nodes[0]]));
+}
+
+#[test]
+fn a_galera_writer_is_moved_by_the_commands_in_the_file() {
+    let cluster = cluster();
+    let nodes = [cluster.node(0), cluster.node(1), cluster.node(2)];
+    let _xinetd = Xinetd::start(&nodes.map(|node| shipped::services("galera-chk", node)));
+    let text = fs::read_to_string(shipped::file("haproxy/galera.cfg")).unwrap();
+    let commands: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("#   echo \"")?.split('"').next()).collect();
+    let [leave, look, stand_by] = *commands else { panic!("three commands, not {commands:?}") };
+    for release in Release::ALL {
+        let servers = [("NODE_1", nodes[0]), ("NODE_2", nodes[1]), ("NODE_3", nodes[2])];
+        let front = Front::start_by(release, address::fresh(), "haproxy/galera.cfg", &servers, &[]);
+        for node in ["node1", "node2", "node3"] {
+            front.until_up("write", node);
+        }
+        let mut writer = front.session(WRITE).unwrap();
+        assert_eq!(front.writer(), "node1", "{release:?}");
+
+        assert_eq!(front.haproxy.ask(leave).trim(), "", "{release:?}");
+        wait::until("the session of the old writer is cut", BOUND, || writer.query_drop("SELECT 1").is_err());
+        let mut writer = front.session(WRITE).unwrap();
+        assert!(front.haproxy.ask(look).contains("server_key=node2"), "{release:?}: {}", front.haproxy.ask(look));
+        assert_eq!(front.haproxy.ask(stand_by).trim(), "", "{release:?}");
+        front.until_up("write", "node1");
+        assert_eq!(front.who_answers(WRITE), sorted(&[nodes[1]]), "{release:?}");
+        writer.query_drop("INSERT INTO lab.t (v) VALUES (1)").unwrap();
+        assert_eq!(front.who_answers(READ), sorted(&nodes), "{release:?}");
+    }
+}
+
+#[test]
+fn a_reload_keeps_the_galera_writer_and_cuts_the_old_sessions_in_time() {
+    let cluster = cluster();
+    let nodes = [cluster.node(0), cluster.node(1), cluster.node(2)];
+    let servers = [("NODE_1", nodes[0]), ("NODE_2", nodes[1]), ("NODE_3", nodes[2])];
+    let _xinetd = Xinetd::start(&nodes.map(|node| shipped::services("galera-chk", node)));
+    // The first node is down from the beginning: a process that starts sends no client there.
+    cluster.desync(0);
+    let mut fronts = Release::ALL.map(|release| [false, true].map(|by_master| (release, by_master)));
+    let mut fronts: Vec<_> = fronts
+        .as_flattened_mut()
+        .iter()
+        .map(|&(release, by_master)| {
+            let ip = address::fresh();
+            let clients = [Clients::start(ip, WRITE), Clients::start(ip, READ)];
+            let front = Front::start_by(release, ip, "haproxy/galera.cfg", &servers, &[("HARD_STOP", "4s")]);
+            (format!("{release:?}, by a master: {by_master}"), by_master, front, clients)
+        })
+        .collect();
+    for (what, _, front, [writes, reads]) in &fronts {
+        assert_eq!(writes.after(50), sorted(&[nodes[1]]), "{what}");
+        assert_eq!(reads.after(50), sorted(&[nodes[1], nodes[2]]), "{what}");
+        assert_eq!(front.writer(), "node2", "{what}");
+    }
+
+    cluster.resync(0);
+    for (what, by_master, front, [writes, _]) in &mut fronts {
+        front.until_up("write", "node1");
+        let mut old = front.session(WRITE).unwrap();
+        if *by_master {
+            let worker = front.haproxy.reload();
+            front.haproxy.until("starting", "hold", "DOWN", BOUND);
+            assert_eq!(writes.after(100), sorted(&[nodes[1]]), "{what}");
+            wait::until(&format!("{what}: the old process ends"), BOUND, || worker.has_ended());
+        } else {
+            let mut before = front.replace();
+            front.haproxy.until("starting", "hold", "DOWN", BOUND);
+            assert_eq!(writes.after(100), sorted(&[nodes[1]]), "{what}");
+            wait::until(&format!("{what}: the old process ends"), BOUND, || !before.daemon().is_running());
+        }
+        assert!(old.query_drop("SELECT 1").is_err(), "{what}: an old session outlives its process");
+        assert_eq!(front.writer(), "node2", "{what}");
+        front.until_up("write", "node1");
+    }
 }
