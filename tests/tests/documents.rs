@@ -90,7 +90,12 @@ fn tags(program: &str) -> Vec<String> {
     let page = page(program);
     let rules = section(&page, "RULES");
     let tags = rules.split(".TP\n").skip(1).map(|item| item.lines().next().unwrap());
-    tags.map(|line| line.trim_start_matches(".B ").replace("\\(ga", "`")).collect()
+    let mut tags: Vec<String> = tags.map(|line| line.trim_start_matches(".B ").replace("\\(ga", "`")).collect();
+    // The rule that opens both tables of a page is one rule.
+    let first = tags.remove(0);
+    tags.retain(|tag| *tag != first);
+    tags.insert(0, first);
+    tags
 }
 
 #[test]

@@ -282,21 +282,6 @@ mod tests {
             (vec![channel("Preparing", "Yes", None)], allowing(), "down: receiver is `Preparing`, not `Yes`"),
             (vec![channel("No", "Yes", None)], allowing(), "down: receiver is `No`, not `Yes`"),
             (vec![connecting()], allowing(), "up: receiver is `Connecting`, which is allowed (error 2003)"),
-            (
-                vec![Channel { all_applied: Some(false), ..connecting() }],
-                allowing(),
-                "down: receiver is `Connecting`, lag is NULL, and not all that was received is applied (error 2003)",
-            ),
-            (
-                vec![Channel { all_applied: None, receiver_error: 0, ..connecting() }],
-                allowing(),
-                "down: receiver is `Connecting`, lag is NULL, and not all that was received is applied",
-            ),
-            (
-                vec![Channel { lag: Lag::Unknown("no heartbeat of server 17 in a.b".into()), ..connecting() }],
-                Options { lag_from: LagFrom::Heartbeat, ..allowing() },
-                "down: no heartbeat of server 17 in a.b",
-            ),
             (vec![channel("Connecting", "Yes", Some(31))], allowing(), "down: lag is 31s, limit is 30s"),
             (vec![channel("Connecting", "No", None)], allowing(), "down: applier is `No`, not `Yes`"),
             (
@@ -318,7 +303,22 @@ mod tests {
                 Options { allow_connecting: true, ..listening() },
                 "up: receiver is `Connecting`, which is allowed (error 2003)",
             ),
+            (
+                vec![Channel { all_applied: Some(false), ..connecting() }],
+                allowing(),
+                "down: receiver is `Connecting`, lag is NULL, and not all that was received is applied (error 2003)",
+            ),
+            (
+                vec![Channel { all_applied: None, receiver_error: 0, ..connecting() }],
+                allowing(),
+                "down: receiver is `Connecting`, lag is NULL, and not all that was received is applied",
+            ),
             (vec![channel("Yes", "Yes", None)], options(), "down: lag is NULL"),
+            (
+                vec![Channel { lag: Lag::Unknown("no heartbeat of server 17 in a.b".into()), ..connecting() }],
+                Options { lag_from: LagFrom::Heartbeat, ..allowing() },
+                "down: no heartbeat of server 17 in a.b",
+            ),
             (
                 vec![found(Lag::Unknown("no heartbeat of server 17 in percona.heartbeat".into()))],
                 by(LagFrom::Heartbeat),
