@@ -75,6 +75,8 @@ pub struct Line {
     pub check_code: String,
     /// What the check found, in words: the reason phrase of an HTTP check.
     pub last_chk: String,
+    /// How many checks have failed while the server was up, `chkfail`; empty for what is not checked.
+    pub failed_checks: String,
 }
 
 /// How long a reload may take.
@@ -221,6 +223,7 @@ impl Haproxy {
                     check_status: take("check_status"),
                     check_code: take("check_code"),
                     last_chk: take("last_chk"),
+                    failed_checks: take("chkfail"),
                 }
             })
             .collect();

@@ -398,26 +398,36 @@ fn one_failed_check_moves_nothing() {
     let stage = Stage::start(&[]);
     for (proxy, fault) in [("status", Fault::ReadOnly), ("status", Fault::Freeze), ("replication", Fault::StopApplier)]
     {
-        let begin = stage.site.break_by(DB01, fault);
-        wait::until(&format!("one failed check of {proxy}/db01"), BOUND, || {
-            stage.fronts.iter().any(|(_, front, _)| front.haproxy.server(proxy, "db01").status == "UP 1/2")
-        });
-        stage.site.heal();
-        for (release, front, _) in &stage.fronts {
-            let what = format!("{release:?}: {proxy}/db01 is sound");
-            wait::until_equal(&what, BOUND, "UP", || front.haproxy.server(proxy, "db01").status);
-        }
-        for (release, _, traffic) in &stage.fronts {
-            traffic.until_more_writes(50);
-            let seen = traffic.seen();
-            assert_eq!(
-                seen.cut.iter().chain(&seen.refused).filter(|at| **at > begin).count(),
-                0,
-                "{release:?} {fault:?}"
-            );
-            assert_eq!(seen.writers(begin), ["db01"], "{release:?} {fault:?}");
-        }
+        // On a busy machine the cure may come after the second look. That is not what is asked here, so it is done again.
+        let judged = (0..10).any(|_| one_check_fails(&stage, proxy, fault));
+        assert!(judged, "{fault:?}: no try in which one check failed and the next one did not");
     }
+}
+
+/// Breaks db01 until a check of `proxy` has failed. Where no second one failed, nothing may have moved; returns whether
+/// there was such a front.
+fn one_check_fails(stage: &Stage, proxy: &str, fault: Fault) -> bool {
+    stage.until("before one check fails", &row(0));
+    let failed = |front: &Front| front.haproxy.server(proxy, "db01").failed_checks.parse::<u32>().unwrap();
+    let before: Vec<u32> = stage.fronts.iter().map(|(_, front, _)| failed(front)).collect();
+    let begin = stage.site.break_by(DB01, fault);
+    wait::until(&format!("a failed check of {proxy}/db01"), BOUND, || {
+        stage.fronts.iter().zip(&before).any(|((_, front, _), before)| failed(front) > *before)
+    });
+    stage.site.heal();
+    for (release, front, traffic) in &stage.fronts {
+        let what = format!("{release:?}: {proxy}/db01 is sound");
+        wait::until_equal(&what, BOUND, "UP", || front.haproxy.server(proxy, "db01").status);
+        traffic.until_more_writes(50);
+    }
+    let once = stage.fronts.iter().zip(&before).filter(|((_, front, _), before)| failed(front) == **before + 1);
+    let once: Vec<_> = once.map(|((release, _, traffic), _)| (release, traffic.seen())).collect();
+    for (release, seen) in &once {
+        let cut = seen.cut.iter().chain(&seen.refused).filter(|at| **at > begin).count();
+        assert_eq!(cut, 0, "{release:?} {fault:?}");
+        assert_eq!(seen.writers(begin), ["db01"], "{release:?} {fault:?}");
+    }
+    !once.is_empty()
 }
 
 /// What the table says of any combination of checks.
@@ -605,8 +615,8 @@ fn a_connection_that_takes_long_finds_no_second_writer() {
 #[test]
 fn a_reload_moves_no_writer() {
     for writer in ["preferred", "sticky"] {
-        // Long enough to be cut short.
-        let stage = Stage::start(&[("WRITER", writer), ("PROBATION", "25")]);
+        // So long that it is not over before the last reload cuts it short, however busy the machine is.
+        let stage = Stage::start(&[("WRITER", writer), ("PROBATION", "250")]);
         stage.reload("db01 has the writes", "db01");
         let begin = stage.site.break_by(DB01, Fault::Kill);
         stage.until_moved("", begin, &["db01", "db02"]);
