@@ -274,7 +274,10 @@ fn history() -> &'static Path {
         let node = prepare(ip, &[ip], Software::MariaDb.template(), &[]);
         node.launch(&["--wsrep-new-cluster"]);
         node.until_answers();
-        node.sql("INSERT INTO lab.t (v) VALUES (0)");
+        // It answers before it is a member that takes writes.
+        wait::until_ok("the first write of a cluster", BOUND, || {
+            node.try_sql("INSERT INTO lab.t (v) VALUES (0)").map_err(|error| error.to_string())
+        });
         node.stop();
         let kept = janitor::base().join("history");
         fs::rename(node.dir().join("data"), &kept).unwrap();
