@@ -20,6 +20,8 @@ pub const SHARED_GROUP: &str = "mysqlchk";
 const PROGRAMS: &str = include_str!("../../../PROGRAMS");
 /// How deep `!include` may nest (the `MySQL` programs stop at 10, too).
 const DEPTH_MAX: usize = 10;
+/// How many files are read in all: with ten levels that name the next one twice each it would be a thousand.
+const FILES_MAX: usize = 256;
 
 /// A password. It has no `Display`, and its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -79,7 +81,7 @@ pub struct Settings {
 /// # Errors
 /// A file that cannot be read, that others may write, that is too large or breaks the syntax. The message names file and line.
 pub fn read(file: &Path, groups: &[&str]) -> Result<Settings> {
-    read_opened(file, open(file), groups)
+    Reader::default().read(file, open(file), groups)
 }
 
 /// As [`read`], for a file that need not exist. Only what is not there has no settings: a file that cannot be seen is one
@@ -93,7 +95,7 @@ pub fn read_if_there(file: &Path, groups: &[&str]) -> Result<Settings> {
         ensure!(is_absent(file), "cannot read option file {}: a symbolic link leads nowhere", file.display());
         return Ok(Settings::default());
     }
-    read_opened(file, opened, groups)
+    Reader::default().read(file, opened, groups)
 }
 
 /// Whether nothing has this path. To open a link that leads nowhere fails in the same way, be it the file or a directory
@@ -109,51 +111,62 @@ fn is_absent(path: &Path) -> bool {
     true
 }
 
-fn read_opened(file: &Path, opened: io::Result<File>, groups: &[&str]) -> Result<Settings> {
-    let mut found = Vec::new();
-    read_file(file, opened, 0, &mut found)?;
-    let mut chosen = Settings::default();
-    for group in groups {
-        for setting in found.iter().filter(|setting| setting.group == *group) {
-            if setting.key == "password" {
-                chosen.password = setting.value.clone().map(Secret);
-            } else {
-                chosen.settings.push(setting.clone());
-            }
-        }
-    }
-    Ok(chosen)
+/// A file and what it includes.
+#[derive(Default)]
+struct Reader {
+    found: Vec<Setting>,
+    /// How many files were read.
+    files: usize,
 }
 
-fn read_file(path: &Path, opened: io::Result<File>, depth: usize, found: &mut Vec<Setting>) -> Result<()> {
-    let text = read_text(opened).with_context(|| format!("cannot read option file {}", path.display()))?;
-    let name: Rc<Path> = Rc::from(path);
-    let mut group: Option<String> = None;
-    for (index, line) in text.lines().enumerate() {
-        let place = Place { file: Rc::clone(&name), line: index + 1 };
-        match parse_line(line).with_context(|| place.to_string())? {
-            Line::Nothing => {}
-            Line::Group(name) => group = Some(canonical_group(name).with_context(|| place.to_string())?),
-            Line::Setting { key, value } => {
-                let Some(group) = group.clone() else {
-                    bail!("{place}: an option before the first [group]");
-                };
-                found.push(Setting { group, key: key.replace('_', "-"), value, place });
-            }
-            Line::Include(other) => {
-                ensure!(depth < DEPTH_MAX, "{place}: more than {DEPTH_MAX} files include each other");
-                let other = Path::new(other);
-                read_file(other, open(other), depth + 1, found).with_context(|| place.to_string())?;
-            }
-            Line::IncludeDir(directory) => {
-                ensure!(depth < DEPTH_MAX, "{place}: more than {DEPTH_MAX} files include each other");
-                for file in option_files_in(Path::new(directory)).with_context(|| place.to_string())? {
-                    read_file(&file, open(&file), depth + 1, found).with_context(|| place.to_string())?;
+impl Reader {
+    fn read(mut self, file: &Path, opened: io::Result<File>, groups: &[&str]) -> Result<Settings> {
+        self.read_file(file, opened, 0)?;
+        let mut chosen = Settings::default();
+        for group in groups {
+            for setting in self.found.iter().filter(|setting| setting.group == *group) {
+                if setting.key == "password" {
+                    chosen.password = setting.value.clone().map(Secret);
+                } else {
+                    chosen.settings.push(setting.clone());
                 }
             }
         }
+        Ok(chosen)
     }
-    Ok(())
+
+    fn read_file(&mut self, path: &Path, opened: io::Result<File>, depth: usize) -> Result<()> {
+        self.files += 1;
+        let text = read_text(opened).with_context(|| format!("cannot read option file {}", path.display()))?;
+        let name: Rc<Path> = Rc::from(path);
+        let mut group: Option<String> = None;
+        for (index, line) in text.lines().enumerate() {
+            let place = Place { file: Rc::clone(&name), line: index + 1 };
+            match parse_line(line).with_context(|| place.to_string())? {
+                Line::Nothing => {}
+                Line::Group(name) => group = Some(canonical_group(name).with_context(|| place.to_string())?),
+                Line::Setting { key, value } => {
+                    let Some(group) = group.clone() else {
+                        bail!("{place}: an option before the first [group]");
+                    };
+                    self.found.push(Setting { group, key: key.replace('_', "-"), value, place });
+                }
+                Line::Include(file) => self.include(Path::new(file), depth, &place)?,
+                Line::IncludeDir(directory) => {
+                    for file in option_files_in(Path::new(directory)).with_context(|| place.to_string())? {
+                        self.include(&file, depth, &place)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn include(&mut self, file: &Path, depth: usize, place: &Place) -> Result<()> {
+        ensure!(depth < DEPTH_MAX, "{place}: more than {DEPTH_MAX} files include each other");
+        ensure!(self.files < FILES_MAX, "{place}: more than {FILES_MAX} files are included");
+        self.read_file(file, open(file), depth + 1).with_context(|| place.to_string())
+    }
 }
 
 /// Reads a regular file of at most `max` bytes that only its owner may write.
@@ -466,6 +479,23 @@ mod tests {
         let file = directory.0.join("loop.cnf");
         directory.file("loop.cnf", &format!("!include {}\n", file.display()));
         assert!(format!("{:#}", read(&file, GROUPS).unwrap_err()).contains("include each other"));
+    }
+
+    #[test]
+    fn files_that_include_the_next_one_several_times_are_bounded() {
+        let directory = Directory::new("many");
+        let path = |level: usize| directory.0.join(format!("{level}.cnf"));
+        let next_twice = |level| format!("!include {0}\n!include {0}\n", path(level + 1).display());
+        for level in 0..DEPTH_MAX {
+            directory.file(&format!("{level}.cnf"), &next_twice(level));
+        }
+        directory.file(&format!("{DEPTH_MAX}.cnf"), "[client]\nport=1\n");
+        let message = format!("{:#}", read(&path(0), GROUPS).unwrap_err());
+        assert!(message.ends_with(".cnf:1: more than 256 files are included"), "{message}");
+        // What the bound is: 255 of these and the one that names them.
+        let all = format!("!include {}\n", path(DEPTH_MAX).display()).repeat(FILES_MAX - 1);
+        let file = directory.file("all", &all);
+        assert_eq!(read(&file, GROUPS).unwrap().settings.len(), FILES_MAX - 1);
     }
 
     #[test]
