@@ -113,16 +113,31 @@ impl Check {
     /// user namespace. A machine that allows neither says so on stderr.
     #[must_use]
     pub fn with_mounted(name: &str, from: &Path, to: &str) -> Self {
+        Self::after_mount(name, "mount --bind \"$FROM\" \"$TO\"").env("FROM", from).env("TO", to)
+    }
+
+    /// The binary `name` with a file system at `directory` that never answers. Needs `/dev/fuse`, and says so on stderr.
+    #[must_use]
+    pub fn with_hung_file_system(name: &str, directory: &Path) -> Self {
+        // The shell takes the place of the file system's daemon, and reads none of the kernel's requests.
+        let mount =
+            "exec 9<>/dev/fuse; mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0,allow_other hung \"$TO\"";
+        Self::after_mount(name, mount).env("TO", directory)
+    }
+
+    /// The binary `name` after a command that mounts something, with the privileges for it.
+    fn after_mount(name: &str, mount: &str) -> Self {
         let mut command = Command::new("unshare");
         let user = user::unprivileged();
         let drop = if user::is_root() {
             format!("setpriv --reuid={} --regid={} --clear-groups", user.uid, user.gid)
         } else {
             command.arg("--map-root-user");
-            "exec".to_owned()
+            String::new()
         };
-        let script = format!("mount --bind \"$1\" {to} && shift && {drop} \"$@\"");
-        command.args(["--mount", "sh", "-c", &script, "check"]).arg(from).arg(binary(name));
+        // The shell stays: with its descriptor the file system goes, too.
+        let script = format!("{mount} && {drop} \"$@\" 9<&-; exit");
+        command.args(["--mount", "sh", "-c", &script, "check"]).arg(binary(name));
         // As root: it is the script that gives the privileges up.
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
         Self { command, stdin: vec![REQUEST.to_vec()], open: false }

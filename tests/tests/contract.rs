@@ -1,5 +1,6 @@
 //! What every check keeps, whatever it is asked, and whoever answers: one well-formed response, one verdict, in time.
 
+use std::fs;
 use std::io::{PipeReader, PipeWriter, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
@@ -516,6 +517,51 @@ fn a_module_that_crashes_while_it_looks_up_a_name_is_told_with_the_cure() {
         .arg("--host=db01.example")
         .run();
     assert_down(&outcome, 1, "looking up the host name crashed: write an address, not a name");
+}
+
+/// To open a file there is a sleep that only SIGKILL ends, and no handler of a signal runs in it.
+#[test]
+fn a_file_system_that_hangs_while_the_options_are_read_is_told_in_time() {
+    let scratch = Scratch::new("hung");
+    let hung = scratch.dir("hung");
+    let at = hung.display();
+    let inside = |name: &str, line: String| {
+        let path = scratch.file(name, line);
+        format!("--defaults-file={}", path.display())
+    };
+    std::os::unix::fs::symlink(hung.join("my.cnf"), scratch.join("link.cnf")).unwrap();
+    for argument in [
+        format!("--defaults-file={at}/my.cnf"),
+        format!("--defaults-file={at}"),
+        format!("--defaults-file={}", scratch.join("link.cnf").display()),
+        inside("include.cnf", format!("!include {at}/more.cnf\n")),
+        inside("includedir.cnf", format!("!includedir {at}\n")),
+        inside("below.cnf", format!("!includedir {at}/conf.d\n")),
+    ] {
+        let outcome = Check::with_hung_file_system("mysqlchk-status", &hung).arg(&argument).run();
+        assert_eq!(outcome.stderr, "", "this needs a kernel with FUSE, and /dev/fuse");
+        assert_down(&outcome, 2, "no verdict within 900ms (while reading the options)");
+    }
+}
+
+/// After the options were read on another file system the deadline is as it always is.
+#[test]
+fn an_option_file_on_another_file_system_is_read() {
+    let scratch = Scratch::new("other");
+    let (directory, (silent, address)) = (scratch.dir("conf.d"), listener());
+    fs::write(
+        directory.join("my.cnf"),
+        format!("[client]\nhost={}\nport={}\n[mysqlchk]\ntimeout=300ms\n", address.ip(), address.port()),
+    )
+    .unwrap();
+    let to = scratch.dir("mounted");
+    for text in ["!include", "!includedir"] {
+        let path = if text == "!include" { to.join("my.cnf") } else { to.clone() };
+        let file = option_file(&scratch, &format!("{text} {}\n", path.display()));
+        let outcome = Check::with_mounted("mysqlchk-status", &directory, &to.display().to_string()).arg(file).run();
+        assert_down(&outcome, 1, "no verdict within 300ms (while logging in)");
+    }
+    drop(silent);
 }
 
 /// The answer says where the time went, and it adds up to the budget.

@@ -6,11 +6,14 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
+use oneshot::alarm::{self, OtherThread};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 /// The largest option file, in bytes. Theirs are a few hundred bytes; the bound is for what is no option file.
 const FILE_MAX: u64 = 64 * 1024;
@@ -81,7 +84,9 @@ pub struct Settings {
 /// # Errors
 /// A file that cannot be read, that others may write, that is too large or breaks the syntax. The message names file and line.
 pub fn read(file: &Path, groups: &[&str]) -> Result<Settings> {
-    Reader::default().read(file, open(file), groups)
+    let mut reader = Reader::default();
+    let opened = reader.open(file);
+    reader.read(file, opened, groups)
 }
 
 /// As [`read`], for a file that need not exist. Only what is not there has no settings: a file that cannot be seen is one
@@ -90,12 +95,13 @@ pub fn read(file: &Path, groups: &[&str]) -> Result<Settings> {
 /// # Errors
 /// As [`read`], and for a link that leads nowhere.
 pub fn read_if_there(file: &Path, groups: &[&str]) -> Result<Settings> {
-    let opened = open(file);
+    let mut reader = Reader::default();
+    let opened = reader.open(file);
     if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         ensure!(is_absent(file), "cannot read option file {}: a symbolic link leads nowhere", file.display());
         return Ok(Settings::default());
     }
-    Reader::default().read(file, opened, groups)
+    reader.read(file, opened, groups)
 }
 
 /// Whether nothing has this path. To open a link that leads nowhere fails in the same way, be it the file or a directory
@@ -117,9 +123,14 @@ struct Reader {
     found: Vec<Setting>,
     /// How many files were read.
     files: usize,
+    other: Option<OtherThread>,
 }
 
 impl Reader {
+    fn open(&mut self, path: &Path) -> io::Result<File> {
+        open(path, &mut self.other)
+    }
+
     fn read(mut self, file: &Path, opened: io::Result<File>, groups: &[&str]) -> Result<Settings> {
         self.read_file(file, opened, 0)?;
         let mut chosen = Settings::default();
@@ -153,7 +164,7 @@ impl Reader {
                 }
                 Line::Include(file) => self.include(Path::new(file), depth, &place)?,
                 Line::IncludeDir(directory) => {
-                    for file in option_files_in(Path::new(directory)).with_context(|| place.to_string())? {
+                    for file in self.option_files_in(Path::new(directory)).with_context(|| place.to_string())? {
                         self.include(&file, depth, &place)?;
                     }
                 }
@@ -165,7 +176,25 @@ impl Reader {
     fn include(&mut self, file: &Path, depth: usize, place: &Place) -> Result<()> {
         ensure!(depth < DEPTH_MAX, "{place}: more than {DEPTH_MAX} files include each other");
         ensure!(self.files < FILES_MAX, "{place}: more than {FILES_MAX} files are included");
-        self.read_file(file, open(file), depth + 1).with_context(|| place.to_string())
+        let opened = self.open(file);
+        self.read_file(file, opened, depth + 1).with_context(|| place.to_string())
+    }
+
+    /// The `*.cnf` files of a directory that only its owner may write, in alphabetical order.
+    fn option_files_in(&mut self, directory: &Path) -> Result<Vec<PathBuf>> {
+        let cannot = || format!("cannot read directory {}", directory.display());
+        let about = self.open(directory).and_then(|opened| opened.metadata());
+        ensure_only_owner_writes(&about.map_err(|error| io_words(&error)).with_context(cannot)?)
+            .with_context(cannot)?;
+        let mut files = Vec::new();
+        for entry in fs::read_dir(directory).map_err(|error| io_words(&error)).with_context(cannot)? {
+            let path = entry.map_err(|error| io_words(&error)).with_context(cannot)?.path();
+            if path.extension().is_some_and(|extension| extension == "cnf") {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
     }
 }
 
@@ -174,12 +203,26 @@ impl Reader {
 /// # Errors
 /// When it is none, or cannot be read. The words say why, and do not name the file.
 pub fn read_trusted(path: &Path, max: u64) -> Result<Vec<u8>> {
-    read_trusted_file(open(path), max)
+    let mut other = None;
+    read_trusted_file(open(path, &mut other), max)
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// Opens a file. Where the path leaves the file system of `/` it may be one that hangs, in a sleep that no handler
+/// interrupts: then the deadline is left to the `other` thread for as long as the caller holds it.
+fn open(path: &Path, other: &mut Option<OtherThread>) -> io::Result<File> {
     // O_NONBLOCK: opening a FIFO must not wait for its writer.
-    File::options().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path)
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    if other.is_none() {
+        let here = |path| rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_XDEV);
+        // A relative path begins in a directory that may be anywhere.
+        let opened = if path.is_absolute() { rustix::io::retry_on_intr(|| here(path)) } else { Err(Errno::XDEV) };
+        match opened {
+            // The last two: a kernel before 5.6, and a sandbox that does not know the call.
+            Err(Errno::XDEV | Errno::NOSYS | Errno::PERM) => *other = alarm::answer_from_another_thread().ok(),
+            opened => return Ok(opened?.into()),
+        }
+    }
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?.into())
 }
 
 fn read_trusted_file(opened: io::Result<File>, max: u64) -> Result<Vec<u8>> {
@@ -204,22 +247,6 @@ fn ensure_only_owner_writes(about: &fs::Metadata) -> Result<()> {
     let mode = about.mode() & 0o7777;
     ensure!(mode & 0o022 == 0, "others may write it (mode {mode:04o}): run `chmod go-w` on it");
     Ok(())
-}
-
-/// The `*.cnf` files of a directory that only its owner may write, in alphabetical order.
-fn option_files_in(directory: &Path) -> Result<Vec<PathBuf>> {
-    let cannot = || format!("cannot read directory {}", directory.display());
-    let about = fs::metadata(directory).map_err(|error| io_words(&error)).with_context(cannot)?;
-    ensure_only_owner_writes(&about).with_context(cannot)?;
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory).map_err(|error| io_words(&error)).with_context(cannot)? {
-        let path = entry.map_err(|error| io_words(&error)).with_context(cannot)?.path();
-        if path.extension().is_some_and(|extension| extension == "cnf") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 /// The words for why a file cannot be used, with the user who could not.

@@ -12,7 +12,9 @@ use std::cell::UnsafeCell;
 use std::io;
 use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use libc::{c_int, c_void};
@@ -73,7 +75,8 @@ pub fn arm(left: Duration) -> io::Result<()> {
     }
     // It may interrupt itself, so that it ends also where nobody reads what it writes.
     install(libc::SIGALRM, end as *const () as libc::sighandler_t, libc::SA_NODEFER)?;
-    unblock()?;
+    // A parent may have left a signal blocked, and then the deadline would never come.
+    mask(libc::SIG_UNBLOCK, [libc::SIGALRM].into_iter().chain(CRASHES))?;
     end_in(left)
 }
 
@@ -94,6 +97,44 @@ pub fn end_in(left: Duration) -> io::Result<()> {
 pub fn interrupt_in(time: Duration) -> io::Result<()> {
     INTERRUPTS.store(true, Ordering::Relaxed);
     set_timer(time).inspect_err(|_| INTERRUPTS.store(false, Ordering::Relaxed))
+}
+
+/// A thread that only takes the signal of the timer, see [`answer_from_another_thread`]. Ends when dropped.
+#[derive(Debug)]
+pub struct OtherThread {
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Until the guard is dropped the handler of the timer runs in a thread of its own. A call that only SIGKILL ends, such as
+/// opening a file on a network file system that hangs, keeps the handler from running in the thread that made the call.
+///
+/// # Errors
+/// When the system refuses the thread; the timer works as before.
+pub fn answer_from_another_thread() -> io::Result<OtherThread> {
+    let done = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&done);
+    let wait = move || {
+        while !told.load(Ordering::Acquire) {
+            thread::park();
+        }
+    };
+    let thread = thread::Builder::new().stack_size(STACK).spawn(wait)?;
+    let other = OtherThread { done, thread: Some(thread) };
+    mask(libc::SIG_BLOCK, [libc::SIGALRM])?;
+    Ok(other)
+}
+
+impl Drop for OtherThread {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // When it is in the handler this waits for the end of the process: the answer is that thread's.
+            let _ = thread.join();
+        }
+        let _ = mask(libc::SIG_UNBLOCK, [libc::SIGALRM]);
+    }
 }
 
 fn set_timer(time: Duration) -> io::Result<()> {
@@ -261,18 +302,17 @@ fn give_the_handler_a_stack() -> io::Result<()> {
     succeeded(unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) })
 }
 
-/// A parent may have left a signal blocked, and then the deadline would never come.
-fn unblock() -> io::Result<()> {
+fn mask(how: c_int, signals: impl IntoIterator<Item = c_int>) -> io::Result<()> {
     // SAFETY: sigemptyset makes the set valid before it is used.
     let result = unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        for signal in [libc::SIGALRM].into_iter().chain(CRASHES) {
+        for signal in signals {
             libc::sigaddset(&raw mut set, signal);
         }
-        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut())
+        libc::pthread_sigmask(how, &raw const set, ptr::null_mut())
     };
-    succeeded(result)
+    if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(result)) }
 }
 
 fn succeeded(result: c_int) -> io::Result<()> {
