@@ -50,8 +50,9 @@ const CLIENT_WORDS: [&str; 11] = [
 /// Words of theirs that we do not have, and that say which server is asked or trusted.
 const MISSING_WORDS: [&str; 7] =
     ["dns-srv-name", "ssl-capath", "ssl-crl", "ssl-crlpath", "ssl-fp", "ssl-fplist", "tls-sni-servername"];
-/// The options that say how an answer is shown, or which instances a request may choose. They bear on no answer.
-const ONLY_SHOWN: [&str; 4] = ["format", "quiet", "reason-phrase", "allow-port"];
+/// The options that say how an answer is shown, which instances a request may choose, or where answers are shared. The
+/// answer is the same whatever they say.
+const WITHOUT_BEARING: [&str; 5] = ["format", "quiet", "reason-phrase", "allow-port", "share-dir"];
 const DEFAULT_USER: &str = "mysqlchk";
 const DEFAULT_PORT: u16 = 3306;
 
@@ -293,7 +294,7 @@ pub fn parse<O: Args>(
 fn in_force(command: &Command, matches: &ArgMatches) -> String {
     let mut text = String::new();
     for argument in command.get_arguments() {
-        let Some(option) = argument.get_long().filter(|option| !ONLY_SHOWN.contains(option)) else { continue };
+        let Some(option) = argument.get_long().filter(|option| !WITHOUT_BEARING.contains(option)) else { continue };
         for value in matches.get_raw(argument.get_id().as_str()).into_iter().flatten() {
             let _ = write!(text, " --{option}=\"{}\"", value.as_encoded_bytes().escape_ascii());
         }
