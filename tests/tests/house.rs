@@ -79,7 +79,7 @@ fn each_breach_is_found() {
         ("crates/oneshot/Cargo.toml", "print_stdout = \"deny\"\n", "", lints),
         ("crates/oneshot/Cargo.toml", "todo = \"deny\"\n", "todo = \"warn\"\n", lints),
         ("Cargo.toml", "exit = \"deny\"\n", "exit = \"deny\"\nmem_forget = \"deny\"\n", lints),
-        (lib, "use std::fmt;\n", "use std::fmt;\nuse std::env::args_os;\n", "lib.rs:"),
+        (lib, "use std::time::Instant;\n", "use std::time::Instant;\nuse std::env::args_os;\n", "lib.rs:"),
     ] {
         let copy = Copy::new();
         copy.replace(file, old, new);

@@ -726,7 +726,7 @@ fn a_check_is_one_connect_one_query_and_one_quit() {
     ] {
         for (service, query) in [
             (STATUS, "Query SELECT @@global.read_only"),
-            (REPLICATION, "Query SHOW ALL SLAVES STATUS"),
+            (REPLICATION, "Query SELECT @@global.skip_networking AS skip_networking; SHOW ALL SLAVES STATUS"),
             (GALERA, "Query SELECT VARIABLE_NAME"),
         ] {
             let log = server.watch_queries();
@@ -823,7 +823,11 @@ fn wrong_arguments_are_a_whole_503_that_says_what_is_wrong() {
             (STATUS, "--no-such-option", "unknown option `--no-such-option`, see --help"),
             (REPLICATION, "--max-lag 30", "`--max-lag 30`: a duration needs a unit: write `30s` or `30ms`"),
             (GALERA, "--timeout 0ms", "`--timeout 0ms`: must be longer than 0"),
-            (GALERA, "--min-cluster-size=two", "`--min-cluster-size two`: invalid digit found in string"),
+            (
+                GALERA,
+                "--min-cluster-size=two",
+                "`--min-cluster-size two`: must be a number from 0 to 18446744073709551615",
+            ),
             (STATUS, "--help", print),
             (REPLICATION, "--version", print),
             (GALERA, "--print-defaults", print),
