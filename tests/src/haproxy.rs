@@ -269,6 +269,15 @@ impl Haproxy {
         old
     }
 
+    /// Waits until a reload would hand its tables to the new process. `HAProxy` 2.6 hands over none while it still looks for
+    /// the tables of a process before it: for 5 s after a start.
+    #[track_caller]
+    pub fn until_it_hands_over(&self) {
+        wait::until("HAProxy has looked for tables", RELOAD, || {
+            self.ask("show peers").contains("resync_timeout=<PAST>")
+        });
+    }
+
     /// The master process: to freeze it with its workers, or to end it.
     pub fn daemon(&mut self) -> &mut Daemon {
         &mut self.daemon
