@@ -5,10 +5,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use check::fuzzing::{Question, REASON_MAX, Sharing};
+use check::fuzzing::{Question, Sharing};
 use check::{Verdict, down, up};
 use oneshot::record::{self, Stamp, TEXT_MAX};
 use serde_json::{Value, json};
+
+use super::is_one_in;
 
 /// Two times and the length of the text.
 const HEADER: usize = 24;
@@ -17,17 +19,24 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What answers are made of, in bytes: so little that their text always fits.
 const ANSWER_MAX: usize = 4096;
 
+thread_local! {
+    /// The same for all inputs: a file costs more than what is done with it.
+    static FILE: File = tempfile::tempfile().unwrap();
+}
+
 /// Three numbers of 8 bytes (a limit in nanoseconds, and now by both clocks), then the bytes of the file.
 pub fn run(input: &[u8]) {
     let Some((numbers, bytes)) = input.split_first_chunk::<24>() else { return };
     let [limit, monotonic, wall] = numbers_of(numbers);
-    let file = tempfile::tempfile().unwrap();
-    let found = read_back(&file, bytes);
-    if let Some((then, _)) = found {
-        let times = [number(bytes, 0), number(bytes, 8)];
-        is_fresh_by_both_clocks(&file, then, times, [monotonic, wall], limit);
-    }
-    a_writer_may_die(&file, bytes, limit);
+    FILE.with(|file| {
+        if let Some((then, _)) = read_back(file, bytes) {
+            let times = [number(bytes, 0), number(bytes, 8)];
+            is_fresh_by_both_clocks(file, then, times, [monotonic, wall], limit);
+        }
+        if is_one_in(8, input) {
+            a_writer_may_die(file, bytes, limit);
+        }
+    });
 }
 
 fn numbers_of(bytes: &[u8; 24]) -> [u64; 3] {
@@ -52,8 +61,8 @@ fn read_back(file: &File, bytes: &[u8]) -> Option<(Stamp, Vec<u8>)> {
 }
 
 fn fill(file: &File, bytes: &[u8]) {
-    file.set_len(0).unwrap();
     file.write_all_at(bytes, 0).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
 }
 
 /// The stamp of these two times.
@@ -82,7 +91,8 @@ fn a_writer_may_die(file: &File, bytes: &[u8], at: u64) {
     let [old, new] = [old, new].map(|bytes| answer(bytes.get(..ANSWER_MAX).unwrap_or(bytes)));
     let sharing = Sharing { limit: LIMIT, directory: "/nowhere".into() };
     let question = Question::new(&sharing, "program", "key".into());
-    let [old_text, new_text] = [&old, &new].map(|(verdict, facts)| format!("key\n{verdict}\n{facts}"));
+    let text = |(verdict, facts): &(Verdict, Value)| format!("key\n{}: {}\n{facts}", verdict.word(), verdict.reason());
+    let [old_text, new_text] = [&old, &new].map(text);
     let read = || record::read(file.as_fd());
     let fresh = || read().filter(|(stamp, _)| stamp.is_fresh(Stamp::now(), LIMIT));
 
@@ -100,8 +110,6 @@ fn a_writer_may_die(file: &File, bytes: &[u8], at: u64) {
 fn answer(bytes: &[u8]) -> (Verdict, Value) {
     let text = String::from_utf8_lossy(bytes);
     let (reason, fact) = text.split_once('|').unwrap_or((&text, ""));
-    // A longer one is shortened on the way.
-    let reason: String = reason.chars().take(REASON_MAX).collect();
     let verdict = if bytes.len().is_multiple_of(2) { up(reason) } else { down(reason) };
     (verdict, if fact.is_empty() { Value::Null } else { json!({ "fact": fact }) })
 }

@@ -1,10 +1,12 @@
-//! The request of a client: any bytes, in pieces of any size.
+//! The request of a client: any bytes; some of them over stdin, in pieces of any size.
 
 use std::time::Duration;
 
-use check::fuzzing::{Instance, REQUEST_MAX, Request, receive};
+use check::fuzzing::{Instance, REQUEST_MAX, Request, is_whole, parse_request, receive};
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, recv, send, shutdown, socketpair};
+
+use super::is_one_in;
 
 /// Long enough: all the bytes are there before the first is read.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -14,13 +16,21 @@ const PIECES_MAX: usize = 128;
 /// The bytes are the request.
 pub fn run(input: &[u8]) {
     let read = input.get(..REQUEST_MAX).unwrap_or(input);
-    let (request, unread) = in_one_piece(input);
-    assert!(unread >= input.len().saturating_sub(REQUEST_MAX), "more than {REQUEST_MAX} bytes were read");
-    assert_eq!(request, in_pieces(read), "the pieces a request comes in change its meaning");
+    let request = parse_request(read);
+    assert_eq!(request, parse_request(until_whole(read)), "what follows a request changes its meaning");
+    if is_one_in(64, input) {
+        let (received, unread) = in_one_piece(input);
+        assert!(unread >= input.len().saturating_sub(REQUEST_MAX), "more than {REQUEST_MAX} bytes were read");
+        assert_eq!(request, received, "stdin changes the meaning of a request");
+        assert_eq!(request, in_pieces(read), "the pieces a request comes in change its meaning");
+    }
+    is_what_was_sent(request, read);
+}
 
+fn is_what_was_sent(request: Request, read: &[u8]) {
     let line = after_blank_lines(read);
     match request {
-        Request::Silence => assert!(line.is_empty(), "{input:?} is not silence"),
+        Request::Silence => assert!(line.is_empty(), "{read:?} is not silence"),
         Request::Http { head, instance } => {
             assert_eq!(head, line.starts_with(b"HEAD "));
             let line = line.split(|byte| *byte == b'\n').next().unwrap();
@@ -32,6 +42,16 @@ pub fn run(input: &[u8]) {
         }
         Request::Garbage(what) => assert!(!line.is_empty() && !what.is_empty()),
     }
+}
+
+/// The least that has to be read of it.
+fn until_whole(bytes: &[u8]) -> &[u8] {
+    let (mut part, mut whole) = (0, bytes.len());
+    while part < whole {
+        let middle = part.midpoint(whole);
+        if is_whole(&bytes[..middle]) { whole = middle } else { part = middle + 1 }
+    }
+    &bytes[..whole]
 }
 
 /// What follows the blank lines that a client may send before its request.

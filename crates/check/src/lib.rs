@@ -61,7 +61,7 @@ pub mod fuzzing {
     pub use crate::args::{Asked, Plan, parse as parse_arguments};
     pub use crate::deadline::Deadline;
     pub use crate::option_file::{Setting, Settings, read as read_option_file};
-    pub use crate::request::{Instance, REQUEST_MAX, Request, receive};
+    pub use crate::request::{Instance, REQUEST_MAX, Request, is_whole, parse as parse_request, receive};
     pub use crate::share::{Question, Sharing};
     pub use crate::verdict::REASON_MAX;
 }

@@ -87,7 +87,8 @@ fn read_until(end: Instant, buffer: &mut [u8]) -> Option<usize> {
 }
 
 /// Whether the blank line has come that ends a request.
-fn is_whole(bytes: &[u8]) -> bool {
+#[must_use]
+pub fn is_whole(bytes: &[u8]) -> bool {
     from_request_line(bytes).windows(3).any(|three| three.ends_with(b"\n\n") || three == b"\n\r\n")
 }
 
@@ -98,7 +99,8 @@ fn from_request_line(bytes: &[u8]) -> &[u8] {
 }
 
 /// Reads the request line. Source: RFC 9112, sections 2.2 (blank lines before it, bare LF) and 3.
-fn parse(received: &[u8]) -> Request {
+#[must_use]
+pub fn parse(received: &[u8]) -> Request {
     let bytes = from_request_line(received);
     let line = bytes.split(|byte| *byte == b'\n').next().filter(|line| line.len() < bytes.len());
     let line = match line {
