@@ -148,7 +148,9 @@ fn split(files: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Not by way of an empty file, which some file systems bring to the disk at once.
 fn write(file: &Path, text: &[u8]) {
-    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(file);
-    file.unwrap().write_all(text).unwrap();
+    let mut file = File::options().write(true).create(true).truncate(false).mode(0o600).open(file).unwrap();
+    file.write_all(text).unwrap();
+    file.set_len(text.len() as u64).unwrap();
 }
