@@ -35,9 +35,10 @@ pub fn run(input: &[u8]) {
     LAB.with(|lab| lab.ask(&lab.plans[usize::from(over_tcp)][usize::from(has_password)], sent));
 }
 
-/// Whether the driver gets by with the time and the memory of a test.
+/// Whether the driver gets by with the time and the memory of a test, and the server does not know the password itself.
 fn is_within_reason(sent: &[u8]) -> bool {
-    !asks_for_patience(sent) && !asks_for_memory(sent)
+    let knows_the_password = sent.windows(PASSWORD.len()).any(|part| part == PASSWORD.as_bytes());
+    !asks_for_patience(sent) && !asks_for_memory(sent) && !knows_the_password
 }
 
 /// Whether a login with `parsec` would take long: a server may ask for 2^30 rounds of PBKDF2, which the driver works off.
