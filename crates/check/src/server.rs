@@ -195,6 +195,8 @@ impl<'d> Session<'d> {
             let Some(set) = answer.iter() else { break };
             sets.push(rows(set));
         }
+        // The driver may panic while it drops what is left, and then a value that is being returned is leaked.
+        drop(answer);
         sets
     }
 }
