@@ -447,6 +447,7 @@ fn a_reload_keeps_the_galera_writer_and_cuts_the_old_sessions_in_time() {
     for (what, by_master, front, [writes, _]) in &mut fronts {
         front.until_up("write", "node1");
         let mut old = front.session(WRITE).unwrap();
+        front.haproxy.until_it_hands_over();
         if *by_master {
             let worker = front.haproxy.reload();
             front.haproxy.until("starting", "hold", "DOWN", BOUND);
