@@ -110,6 +110,7 @@ pub struct Deadline {
     done: [Cell<Option<Duration>>; Step::ALL.len()],
     in_our_place: Box<InOurPlace>,
 }
+
 impl fmt::Debug for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Deadline { started, budget, doing, .. } = self;
