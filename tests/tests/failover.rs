@@ -805,6 +805,8 @@ fn what_may_be_missing_on_db01_when_it_takes_the_writes_back() {
 
 #[test]
 fn a_hang_of_a_second_moves_nothing() {
+    /// Until it answers a client again.
+    const LONGEST: Duration = ms(1100);
     let stage = Stage::start(&[]);
     let server = stage.site.server(DB01);
     let mut session = server.session();
@@ -820,7 +822,7 @@ fn a_hang_of_a_second_moves_nothing() {
         }
         let begin = Instant::now();
         server.freeze();
-        wait::dawdle(ms(1050));
+        wait::dawdle(ms(1000));
         server.thaw();
         assert_eq!(http::get(stage.site.address(DB01, "mysqlchk-status")).status(), 200);
         let length = begin.elapsed();
@@ -829,18 +831,18 @@ fn a_hang_of_a_second_moves_nothing() {
                 front.haproxy.until(proxy, "db01", "UP", BOUND);
             }
             traffic.until_more_writes(50);
-            // On a busy machine some hang for longer than they should.
+            // Two looks take 1.2 s. On a busy machine a server hangs for longer than it is held, and some hangs do not count.
             let seen = traffic.seen();
-            if length < ms(1150) {
+            if length < LONGEST {
                 let what = format!("{release:?}: hang {number} of {length:?}");
                 assert_eq!(seen.writers(before), ["db01"], "{what}: {:?}", front.haproxy.log());
                 assert_eq!(seen.cut.iter().filter(|at| **at > before).count(), 0, "{what}");
             }
         }
         stage.until("after a hang", &row(0));
-        length < ms(1150)
+        length < LONGEST
     };
     for number in 0..8 {
-        wait::until(&format!("hang {number} of a second"), BOUND * 4, || hang(number));
+        wait::until(&format!("hang {number} of a second"), BOUND * 8, || hang(number));
     }
 }
