@@ -62,13 +62,13 @@ fn each_breach_is_found() {
     let lints = "crates/oneshot/Cargo.toml: other lints than in Cargo.toml\n";
     let lib = "crates/check/src/lib.rs";
     for (file, old, new, breach) in [
-        ("Cargo.lock", &*regex, &*real_regex, "Cargo.lock: \"regex\" is not the one of crates/\n"),
-        ("Cargo.lock", &*roots, &*real_roots, "Cargo.lock: \"webpki-roots\" is not the one of crates/\n"),
+        ("Cargo.lock", &*regex, &*real_regex, "Cargo.lock: \"regex\" is not the one of patches/\n"),
+        ("Cargo.lock", &*roots, &*real_roots, "Cargo.lock: \"webpki-roots\" is not the one of patches/\n"),
         (
             "Cargo.lock",
             "[[package]]\nname = \"anyhow\"\n",
             &*format!("{second_roots}[[package]]\nname = \"anyhow\"\n"),
-            "Cargo.lock: \"webpki-roots\" is not the one of crates/\n",
+            "Cargo.lock: \"webpki-roots\" is not the one of patches/\n",
         ),
         (
             "Cargo.lock",
