@@ -9,7 +9,7 @@ use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
 /// What is said in place of the program is leaked on purpose, since a signal handler may read it until the process ends.
 /// Nothing else may leak.
-const LEAKS: &CStr = c"leak:oneshot::alarm::if_late\nleak:oneshot::alarm::if_crashed\n";
+const LEAKS: &CStr = c"leak:watchdog::alarm::if_late\nleak:watchdog::alarm::if_crashed\n";
 
 /// Asked by `LeakSanitizer`.
 #[unsafe(no_mangle)]

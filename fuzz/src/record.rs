@@ -5,9 +5,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use check::fuzzing::{Question, Sharing};
+use check::fuzzing::{Question, Sharing, Stamp, TEXT_MAX, read_record, still_busy_for, write_record};
 use check::{Verdict, down, up};
-use oneshot::record::{self, Stamp, TEXT_MAX};
 use serde_json::{Value, json};
 
 use super::is_one_in;
@@ -50,13 +49,13 @@ fn number(bytes: &[u8], at: usize) -> u64 {
 /// A text is there whole, as its header has it, or there is none.
 fn read_back(file: &File, bytes: &[u8]) -> Option<(Stamp, Vec<u8>)> {
     fill(file, bytes);
-    let found = record::read(file.as_fd());
+    let found = read_record(file.as_fd());
     let text = bytes.get(HEADER..).and_then(|rest| {
         let length = usize::try_from(number(bytes, 16)).ok().filter(|length| *length <= TEXT_MAX)?;
         rest.get(..length)
     });
     assert_eq!(found.as_ref().map(|(_, text)| text.as_slice()), text);
-    let _ = record::still_busy_for(file.as_fd());
+    let _ = still_busy_for(file.as_fd());
     found
 }
 
@@ -68,7 +67,7 @@ fn fill(file: &File, bytes: &[u8]) {
 /// The stamp of these two times.
 fn stamp(file: &File, times: [u64; 2]) -> Stamp {
     fill(file, &[times[0], times[1], 0].map(u64::to_ne_bytes).concat());
-    record::read(file.as_fd()).unwrap().0
+    read_record(file.as_fd()).unwrap().0
 }
 
 fn is_fresh_by_both_clocks(file: &File, then: Stamp, times: [u64; 2], now: [u64; 2], limit: u64) {
@@ -93,16 +92,16 @@ fn a_writer_may_die(file: &File, bytes: &[u8], at: u64) {
     let question = Question::new(&sharing, "program", "key".into());
     let text = |(verdict, facts): &(Verdict, Value)| format!("key\n{}: {}\n{facts}", verdict.word(), verdict.reason());
     let [old_text, new_text] = [&old, &new].map(text);
-    let read = || record::read(file.as_fd());
+    let read = || read_record(file.as_fd());
     let fresh = || read().filter(|(stamp, _)| stamp.is_fresh(Stamp::now(), LIMIT));
 
     fill(file, &[]);
-    assert!(record::write(file.as_fd(), Stamp::now().earlier(LIMIT), old_text.as_bytes()));
+    assert!(write_record(file.as_fd(), Stamp::now().earlier(LIMIT), old_text.as_bytes()));
     assert_eq!(read().and_then(|(_, text)| question.read_record(&text, false)), Some(old));
     let written = usize::try_from(at).unwrap_or(usize::MAX) % (new_text.len() + 1);
     file.write_all_at(&new_text.as_bytes()[..written], HEADER as u64).unwrap();
     assert_eq!(fresh(), None);
-    assert!(record::write(file.as_fd(), Stamp::now(), new_text.as_bytes()));
+    assert!(write_record(file.as_fd(), Stamp::now(), new_text.as_bytes()));
     assert_eq!(fresh().and_then(|(_, text)| question.read_record(&text, false)), Some(new));
 }
 

@@ -17,9 +17,8 @@ use std::sync::{Arc, Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use check::fuzzing::{Asked, Deadline, Plan, REASON_MAX, parse_arguments};
+use check::fuzzing::{Answer, Asked, Deadline, Plan, REASON_MAX, parse_arguments};
 use check::{Session, down};
-use oneshot::alarm::Answer;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use tempfile::TempDir;
 
@@ -105,7 +104,7 @@ impl Lab {
         });
         let endpoints = [format!("--socket={}", socket.display()), format!("--port={port}")];
         let plans = endpoints.map(|endpoint| [&without, &with].map(|file| plan(&[file, &endpoint])));
-        let deadline = Deadline::new(Instant::now(), Duration::MAX, |_, _| no_answer());
+        let deadline = Deadline::new(Instant::now(), Duration::MAX, |_, _, _| no_answer());
         Lab { script, plans, deadline, _folder: folder }
     }
 
@@ -136,7 +135,7 @@ impl Lab {
 
 /// The timer is never set.
 fn no_answer() -> Answer {
-    Answer { response: String::new(), record: String::new(), status: 1 }
+    Answer { response: String::new(), pieces: Vec::new(), status: 1 }
 }
 
 fn plan(words: &[&str]) -> Plan<Options> {

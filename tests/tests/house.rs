@@ -59,7 +59,7 @@ fn each_breach_is_found() {
     // The driver asks for another major version: ours stays in the list for `crates/check`, the real one comes to it.
     let second_roots = format!("[[package]]\nname = \"webpki-roots\"\nversion = \"2.0.0\"\n{registry}\n");
     let unused = "[[patch.unused]]\nname = \"webpki-roots\"\nversion = \"1.99.0\"\n";
-    let lints = "crates/oneshot/Cargo.toml: other lints than in Cargo.toml\n";
+    let lints = "crates/watchdog/Cargo.toml: other lints than in Cargo.toml\n";
     let lib = "crates/check/src/lib.rs";
     for (file, old, new, breach) in [
         ("Cargo.lock", &*regex, &*real_regex, "Cargo.lock: \"regex\" is not the one of patches/\n"),
@@ -76,8 +76,8 @@ fn each_breach_is_found() {
             &*format!("{unused}\n[[package]]\nname = \"anyhow\"\n"),
             "Cargo.lock: a patch is not used\n",
         ),
-        ("crates/oneshot/Cargo.toml", "print_stdout = \"deny\"\n", "", lints),
-        ("crates/oneshot/Cargo.toml", "todo = \"deny\"\n", "todo = \"warn\"\n", lints),
+        ("crates/watchdog/Cargo.toml", "print_stdout = \"deny\"\n", "", lints),
+        ("crates/watchdog/Cargo.toml", "todo = \"deny\"\n", "todo = \"warn\"\n", lints),
         ("Cargo.toml", "exit = \"deny\"\n", "exit = \"deny\"\nmem_forget = \"deny\"\n", lints),
         (lib, "use std::time::Instant;\n", "use std::time::Instant;\nuse std::env::args_os;\n", "lib.rs:"),
     ] {

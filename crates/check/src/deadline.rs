@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use oneshot::alarm::{self, Answer};
+use watchdog::alarm::{self, Answer};
 
 use crate::duration;
 
@@ -97,8 +97,8 @@ impl fmt::Display for Step {
 /// How long each step took that was entered.
 pub type Times = Vec<(Step, Duration)>;
 
-/// Makes what is said in place of the program, from a reason and the times of the steps.
-type InOurPlace = dyn Fn(String, Times) -> Answer;
+/// Makes what is said in place of the program, from a reason, the times of the steps, and in how long it may be said.
+type InOurPlace = dyn Fn(String, Times, Duration) -> Answer;
 
 /// The budget of a run, and how far it has come.
 pub struct Deadline {
@@ -128,7 +128,7 @@ impl Deadline {
     pub fn new(
         started: Instant,
         budget: Duration,
-        in_our_place: impl Fn(String, Times) -> Answer + 'static,
+        in_our_place: impl Fn(String, Times, Duration) -> Answer + 'static,
     ) -> Deadline {
         let in_our_place = Box::new(in_our_place);
         Deadline { started, budget, doing: Cell::default(), done: Default::default(), in_our_place }
@@ -157,7 +157,7 @@ impl Deadline {
     }
 
     /// From the next step on this makes what is said in place of the program.
-    pub fn answer_with(&mut self, in_our_place: impl Fn(String, Times) -> Answer + 'static) {
+    pub fn answer_with(&mut self, in_our_place: impl Fn(String, Times, Duration) -> Answer + 'static) {
         self.in_our_place = Box::new(in_our_place);
     }
 
@@ -176,10 +176,11 @@ impl Deadline {
             done.set(Some(done.get().unwrap_or_default() + now.saturating_sub(since)));
         }
         // When the time is over this step has taken all that is left of it.
-        let late = |step| (self.in_our_place)(self.late(step), self.times_until(self.budget));
+        let left = self.budget.saturating_sub(now);
+        let late = |step| (self.in_our_place)(self.late(step), self.times_until(self.budget), left);
         alarm::if_late(late(step), (step == Step::Connect).then(|| late(Step::Login)));
         if let Some(reason) = step.crashed() {
-            alarm::if_crashed((self.in_our_place)(reason.to_owned(), Times::new()));
+            alarm::if_crashed((self.in_our_place)(reason.to_owned(), Times::new(), Duration::ZERO));
         }
     }
 
@@ -225,7 +226,7 @@ mod tests {
     use super::*;
 
     fn deadline(budget: Duration) -> Deadline {
-        let answer = |response, _: Times| Answer { response, record: String::new(), status: 1 };
+        let answer = |response, _: Times, _: Duration| Answer { response, pieces: Vec::new(), status: 1 };
         Deadline::new(Instant::now(), budget, answer)
     }
 

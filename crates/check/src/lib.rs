@@ -13,6 +13,7 @@ mod deadline;
 pub mod duration;
 pub mod group;
 mod option_file;
+mod record;
 mod report;
 mod request;
 mod rows;
@@ -24,22 +25,22 @@ mod verdict;
 
 use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use oneshot::alarm::{self, Answer};
 use serde_json::Value;
+use watchdog::alarm::{self, Answer};
 
 /// The entry point of a check: `check::main!(MyCheck);`
 #[macro_export]
 macro_rules! main {
     ($check:ty) => {
-        $crate::oneshot::entry!($crate::run::<$check>);
+        $crate::watchdog::entry!($crate::run::<$check>);
     };
 }
 
 #[doc(hidden)]
-pub use oneshot;
+pub use watchdog;
 
 pub use args::{number, switch};
 pub use rows::{Row, Rows};
@@ -61,9 +62,11 @@ pub mod fuzzing {
     pub use crate::args::{Asked, Plan, parse as parse_arguments};
     pub use crate::deadline::Deadline;
     pub use crate::option_file::{Setting, Settings, read as read_option_file};
+    pub use crate::record::{Stamp, TEXT_MAX, read as read_record, still_busy_for, write as write_record};
     pub use crate::request::{Instance, REQUEST_MAX, Request, is_whole, parse as parse_request, receive};
     pub use crate::share::{Question, Sharing};
     pub use crate::verdict::REASON_MAX;
+    pub use watchdog::alarm::Answer;
 }
 
 /// One check: a name, options, a question to the server, and the rules that judge its answer.
@@ -144,13 +147,13 @@ fn in_our_place(
     misconfigured: bool,
     head: bool,
     question: Option<&Question>,
-) -> impl Fn(String, Times) -> Answer + 'static {
+) -> impl Fn(String, Times, Duration) -> Answer + 'static {
     let (style, question) = (style.clone(), question.cloned());
-    move |reason, times| {
+    move |reason, times, left| {
         let (facts, share) = (Value::Null, "off".to_owned());
         let report = Report { verdict: down(reason), misconfigured, head, facts, times, share };
-        let record = question.as_ref().map(|question| question.as_late_record(&report.verdict));
-        Answer { response: style.render(&report), record: record.unwrap_or_default(), status: report.exit_status() }
+        let pieces = question.as_ref().map(|question| question.late_record(&report.verdict, left));
+        Answer { response: style.render(&report), pieces: pieces.unwrap_or_default(), status: report.exit_status() }
     }
 }
 

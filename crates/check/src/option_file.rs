@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
-use oneshot::alarm::{self, OtherThread};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use watchdog::alarm::{self, OtherThread};
 
 /// The largest option file, in bytes. Theirs are a few hundred bytes; the bound is for what is no option file.
 const FILE_MAX: u64 = 64 * 1024;

@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use oneshot::alarm;
 use rustix::io::{Errno, write};
 use serde_json::{Map, Value, json};
+use watchdog::alarm;
 
 use crate::deadline::Step;
 use crate::verdict::Verdict;

@@ -16,13 +16,13 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use oneshot::alarm;
-use oneshot::record::{self, Stamp};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use serde_json::Value;
+use watchdog::alarm;
 
 use crate::deadline::Deadline;
+use crate::record::{self, Stamp};
 use crate::verdict::{Verdict, down, up};
 
 /// Where and for how long answers are shared.
@@ -80,10 +80,10 @@ impl Question {
         Question { key, path, limit: sharing.limit, directory: sharing.directory.clone() }
     }
 
-    /// What the file holds when the check was ended before it had an answer.
+    /// What to write into the file when the check ends after `time` without an answer: bytes and their offsets.
     #[must_use]
-    pub fn as_late_record(&self, verdict: &Verdict) -> String {
-        as_record(&self.key, GAVE_UP, verdict, &Value::Null)
+    pub fn late_record(&self, verdict: &Verdict, time: Duration) -> Vec<(u64, Vec<u8>)> {
+        record::pieces(Stamp::now().later(time), as_record(&self.key, GAVE_UP, verdict, &Value::Null).as_bytes())
     }
 
     /// Waits until it is our turn: whoever asks this question now has the file locked. The deadline ends the wait.
@@ -110,7 +110,7 @@ impl Question {
         let busy = left + left / 8;
         record::busy_for(file.as_fd(), busy).map_err(cannot_write)?;
         let (key, path) = (self.key.clone(), self.path.clone());
-        Ok(Turn::Ours(Flight { key, limit: self.limit, path, file: alarm::also_record(file.into()), asked: now }))
+        Ok(Turn::Ours(Flight { key, limit: self.limit, path, file: alarm::also_write_to(file.into()), asked: now }))
     }
 
     /// Waits for the lock, and for its holder no longer than that one can need. What the holder notes is looked at after a
@@ -160,7 +160,7 @@ impl Drop for Flight {
     /// Also when the driver panics: whoever waits must not wait for our client to leave.
     fn drop(&mut self) {
         // From here on somebody else may hold the lock, so the timer must not write.
-        alarm::record_no_more();
+        alarm::leave_the_file_alone();
         let _ = flock(self.file, FlockOperation::Unlock);
     }
 }
@@ -228,9 +228,9 @@ mod tests {
     #[test]
     fn an_answer_that_gave_up_is_for_those_who_waited() {
         let (asked, verdict) = (question("a"), down("no verdict within 900ms (while logging in)"));
-        let text = asked.as_late_record(&verdict);
-        assert_eq!(asked.read_record(text.as_bytes(), true).unwrap(), (verdict, Value::Null));
-        assert!(asked.read_record(text.as_bytes(), false).is_none());
+        let [(_, text), _] = asked.late_record(&verdict, Duration::ZERO).try_into().unwrap();
+        assert_eq!(asked.read_record(&text, true).unwrap(), (verdict, Value::Null));
+        assert!(asked.read_record(&text, false).is_none());
     }
 
     #[test]

@@ -6,11 +6,9 @@
 //! - [`entry!`]: the start of a Rust program reads `/proc/self/maps` to guard its stack, and installs handlers to report
 //!   an overflow: 13 system calls and a tenth of all instructions of a check.
 //! - [`alarm`]: a deadline that holds while the program hangs in a call that nothing else can end. A thread costs 0.10 ms
-//!   of wall time and 0.15 ms of CPU; a timer signal costs three system calls. When the time is over the handler also
-//!   leaves word in a [`record`] for those who wait for the same answer.
+//!   of wall time and 0.15 ms of CPU; a timer signal costs three system calls.
 
 pub mod alarm;
-pub mod record;
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;

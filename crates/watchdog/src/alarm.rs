@@ -10,16 +10,17 @@
 
 use std::cell::UnsafeCell;
 use std::io;
-use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use libc::{c_int, c_void};
-
-use crate::record;
+use libc::c_int;
+use rustix::io::{pwrite, write};
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
+use rustix::stdio::{stdin, stdout};
 
 /// How long an answer that is being written when the time is over may still take, in microseconds.
 const GRACE_US: libc::suseconds_t = 20_000;
@@ -36,8 +37,9 @@ const STACK: usize = 32 * 1024;
 pub struct Answer {
     /// Written to stdout.
     pub response: String,
-    /// Put into the file of [`also_record`], if there is one.
-    pub record: String,
+    /// Written to the file of [`also_write_to`], where there is one: bytes and their offsets, in this order. What comes
+    /// after a write that fails is left out.
+    pub pieces: Vec<(u64, Vec<u8>)>,
     /// The exit status.
     pub status: u8,
 }
@@ -61,7 +63,9 @@ static OVERDUE: AtomicBool = AtomicBool::new(false);
 static INTERRUPTS: AtomicBool = AtomicBool::new(false);
 static LATE: AtomicPtr<Late> = AtomicPtr::new(ptr::null_mut());
 static CRASHED: AtomicPtr<Answer> = AtomicPtr::new(ptr::null_mut());
-static RECORD: AtomicI32 = AtomicI32::new(-1);
+static FILE: OnceLock<OwnedFd> = OnceLock::new();
+/// Whether the file is still to be written to.
+static ATTACHED: AtomicBool = AtomicBool::new(false);
 
 /// After `left`, or when the program crashes, the answer of [`if_late`] or [`if_crashed`] goes to stdout and the process
 /// ends, unless it has answered before.
@@ -161,17 +165,16 @@ pub fn if_crashed(answer: Answer) {
     CRASHED.store(Box::into_raw(Box::new(answer)), Ordering::Release);
 }
 
-/// Also puts the record of the late answer into this file, see [`record`]. The file stays open until the process ends.
-pub fn also_record(file: OwnedFd) -> BorrowedFd<'static> {
-    let file = file.into_raw_fd();
-    RECORD.store(file, Ordering::Release);
-    // SAFETY: nobody owns the descriptor any more, so nobody closes it.
-    unsafe { BorrowedFd::borrow_raw(file) }
+/// From now on [`Answer::pieces`] go to this file; once in a process. The file stays open until the process ends.
+pub fn also_write_to(file: OwnedFd) -> BorrowedFd<'static> {
+    let file = FILE.get_or_init(|| file).as_fd();
+    ATTACHED.store(true, Ordering::Release);
+    file
 }
 
-/// Ends what [`also_record`] began.
-pub fn record_no_more() {
-    RECORD.store(-1, Ordering::Release);
+/// Ends what [`also_write_to`] began.
+pub fn leave_the_file_alone() {
+    ATTACHED.store(false, Ordering::Release);
 }
 
 /// Takes the right to answer, with the exit status that goes with it; `false` when somebody was faster.
@@ -214,12 +217,9 @@ extern "C" fn end(signal: c_int) {
     // When the program was faster, its own answer and status stand.
     if claim(answer.map_or(1, |answer| answer.status)) {
         if let Some(answer) = answer {
-            write_all(libc::STDOUT_FILENO, answer.response.as_bytes());
-            let file = RECORD.load(Ordering::Acquire);
-            if file >= 0 {
-                // SAFETY: `also_record` took the descriptor for good.
-                let file = unsafe { BorrowedFd::borrow_raw(file) };
-                let _ = record::write(file, record::Stamp::now(), answer.record.as_bytes());
+            write_all(answer.response.as_bytes());
+            if let Some(file) = FILE.get().filter(|_| ATTACHED.load(Ordering::Acquire)) {
+                let _ = answer.pieces.iter().all(|(at, bytes)| pwrite(file, bytes, *at) == Ok(bytes.len()));
             }
         }
         leave_in_order();
@@ -252,11 +252,9 @@ fn is_connected() -> bool {
     })
 }
 
-fn write_all(fd: RawFd, mut bytes: &[u8]) {
+fn write_all(mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        // SAFETY: pointer and length are those of a live slice.
-        let written = unsafe { libc::write(fd, bytes.as_ptr().cast::<c_void>(), bytes.len()) };
-        match usize::try_from(written) {
+        match write(stdout(), bytes) {
             Ok(count) if count > 0 => bytes = bytes.get(count..).unwrap_or_default(),
             _ => return,
         }
@@ -265,16 +263,13 @@ fn write_all(fd: RawFd, mut bytes: &[u8]) {
 
 /// Half-closes and reads what the client has sent, so that our end is no reset. Waits for nothing.
 fn leave_in_order() {
-    // SAFETY: fails without harm when stdout is no socket.
-    if unsafe { libc::shutdown(libc::STDOUT_FILENO, libc::SHUT_WR) } != 0 {
+    // Fails without harm when stdout is no socket.
+    if shutdown(stdout(), Shutdown::Write).is_err() {
         return;
     }
     let mut buffer = [0_u8; 4096];
     for _ in 0..64 {
-        // SAFETY: buffer and length are ours.
-        let read =
-            unsafe { libc::recv(libc::STDIN_FILENO, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
-        if read <= 0 {
+        if !matches!(recv(stdin(), &mut buffer, RecvFlags::DONTWAIT), Ok((1.., _))) {
             return;
         }
     }

@@ -5,12 +5,11 @@
 //! (8 bytes each), length of the text (8 bytes), text; at a place behind the longest text the monotonic clock's time until
 //! which the holder of the lock is busy (8 bytes). Native byte order, since it never leaves the machine.
 
-#![expect(unsafe_code, reason = "clock_gettime(2), which a signal handler may call; std's clocks have no numbers")]
-
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::io::{pread, pwrite};
+use rustix::time::{ClockId, clock_gettime};
 
 const HEADER: usize = 24;
 /// The longest text, in bytes: 256 channels of replication status, with long names.
@@ -33,13 +32,20 @@ impl Stamp {
     /// Now.
     #[must_use]
     pub fn now() -> Stamp {
-        Stamp { monotonic_ns: clock(libc::CLOCK_MONOTONIC), wall_ns: clock(libc::CLOCK_REALTIME) }
+        Stamp { monotonic_ns: clock(ClockId::Monotonic), wall_ns: clock(ClockId::Realtime) }
+    }
+
+    /// This time after.
+    #[must_use]
+    pub fn later(self, time: Duration) -> Stamp {
+        let ns = nanos(time);
+        Stamp { monotonic_ns: self.monotonic_ns.saturating_add(ns), wall_ns: self.wall_ns.saturating_add(ns) }
     }
 
     /// This time before.
     #[must_use]
     pub fn earlier(self, time: Duration) -> Stamp {
-        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let ns = nanos(time);
         Stamp { monotonic_ns: self.monotonic_ns.saturating_sub(ns), wall_ns: self.wall_ns.saturating_sub(ns) }
     }
 
@@ -78,21 +84,23 @@ pub fn make_room(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
     Ok(())
 }
 
+/// What to write where for the file to hold `text`, in this order: see the top of this page. Nothing for a text that is
+/// too long.
+#[must_use]
+pub fn pieces(stamp: Stamp, text: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    if text.len() > TEXT_MAX {
+        return Vec::new();
+    }
+    let header = [stamp.monotonic_ns, stamp.wall_ns, text.len() as u64].map(u64::to_ne_bytes).concat();
+    vec![(HEADER as u64, text.to_owned()), (0, header)]
+}
+
 /// Puts `text` into the file in place of what was there; what cannot be written whole is not there at all, and then it
 /// says `false`.
-///
-/// Signal-safe: no memory is allocated, nothing is locked.
 #[must_use]
 pub fn write(file: BorrowedFd<'_>, stamp: Stamp, text: &[u8]) -> bool {
-    if text.len() > TEXT_MAX || pwrite(file, text, HEADER as u64) != Ok(text.len()) {
-        return false;
-    }
-    let mut header = [0; HEADER];
-    let fields = [stamp.monotonic_ns, stamp.wall_ns, text.len() as u64];
-    for (place, field) in header.chunks_exact_mut(8).zip(fields) {
-        place.copy_from_slice(&field.to_ne_bytes());
-    }
-    pwrite(file, &header, 0) == Ok(HEADER)
+    let pieces = pieces(stamp, text);
+    !pieces.is_empty() && pieces.iter().all(|(at, bytes)| pwrite(file, bytes, *at) == Ok(bytes.len()))
 }
 
 /// Notes that the holder of the lock is busy for this time from now.
@@ -100,8 +108,7 @@ pub fn write(file: BorrowedFd<'_>, stamp: Stamp, text: &[u8]) -> bool {
 /// # Errors
 /// When the file cannot be written.
 pub fn busy_for(file: BorrowedFd<'_>, time: Duration) -> rustix::io::Result<()> {
-    let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let until = clock(libc::CLOCK_MONOTONIC).saturating_add(time);
+    let until = clock(ClockId::Monotonic).saturating_add(nanos(time));
     pwrite(file, &until.to_ne_bytes(), BUSY_UNTIL as u64).map(drop)
 }
 
@@ -110,7 +117,7 @@ pub fn busy_for(file: BorrowedFd<'_>, time: Duration) -> rustix::io::Result<()> 
 pub fn still_busy_for(file: BorrowedFd<'_>) -> Duration {
     let mut until = [0; 8];
     match pread(file, &mut until, BUSY_UNTIL as u64) {
-        Ok(8) => Duration::from_nanos(u64::from_ne_bytes(until).saturating_sub(clock(libc::CLOCK_MONOTONIC))),
+        Ok(8) => Duration::from_nanos(u64::from_ne_bytes(until).saturating_sub(clock(ClockId::Monotonic))),
         _ => Duration::ZERO,
     }
 }
@@ -133,11 +140,13 @@ pub fn read(file: BorrowedFd<'_>) -> Option<(Stamp, Vec<u8>)> {
     Some((stamp, bytes.split_off(HEADER)))
 }
 
-fn clock(id: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a live timespec; both clocks exist on every Linux.
-    unsafe { libc::clock_gettime(id, &raw mut time) };
+fn clock(id: ClockId) -> u64 {
+    let time = clock_gettime(id);
     u64::try_from(time.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000) + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
