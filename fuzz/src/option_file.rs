@@ -6,8 +6,8 @@ use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use check::fuzzing::{parse_arguments, read_option_file};
-use check::{duration, switch};
+use client::command_line::{Program, parse};
+use client::{duration, option_file};
 use tempfile::TempDir;
 
 use super::{dice, is_one_in};
@@ -38,7 +38,7 @@ const FORMS: [&str; 11] = [
 /// As in a check, a flag and a value of its own.
 #[derive(Debug, clap::Args)]
 struct Options {
-    #[arg(long, value_parser = switch, num_args = 0..=1, require_equals = true, default_value = "0", default_missing_value = "1")]
+    #[arg(long)]
     require_writable: bool,
     #[arg(long, value_parser = duration::parse)]
     max_lag: Option<std::time::Duration>,
@@ -82,7 +82,7 @@ fn a_value_is_read_as_it_was_quoted(folder: &Path, value: &str) {
     }
     let file = folder.join("quoted.cnf.one");
     write(&file, format!("[mysqlchk]\nuser = \"{quoted}\" # a comment\npassword=\"{quoted}\"\n").as_bytes());
-    match read_option_file(&file, &GROUPS) {
+    match option_file::read(&file, &GROUPS, &()) {
         Ok(found) => {
             assert_eq!(found.settings.len(), 1);
             assert_eq!(found.settings[0].value.as_deref(), Some(value));
@@ -102,7 +102,7 @@ fn a_password_is_not_shown(folder: &Path, input: &[u8]) {
         }
     }
     let file = folder.join(FILES[0]);
-    let found = match read_option_file(&file, &GROUPS) {
+    let found = match option_file::read(&file, &GROUPS, &()) {
         Ok(found) => found,
         Err(error) => return keeps_the_secret(&format!("{error:#} {error:?}")),
     };
@@ -117,8 +117,9 @@ fn a_password_is_not_shown(folder: &Path, input: &[u8]) {
     }
     let defaults = format!("--defaults-file={}", file.display());
     for words in [&["program", &defaults][..], &["program", &defaults, "--print-defaults"]] {
-        let line = words.iter().map(OsString::from);
-        match parse_arguments::<Options>(PROGRAM, "", |_| Ok(()), line) {
+        let line: Vec<_> = words.iter().map(OsString::from).collect();
+        let program = Program { name: PROGRAM, about: "", version: "1" };
+        match parse::<Options>(program, &line, &(), |_, _| ()) {
             Ok(asked) => keeps_the_secret(&format!("{asked:?}")),
             Err(error) => keeps_the_secret(&format!("{error:#}")),
         }

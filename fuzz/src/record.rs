@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use check::fuzzing::{Question, Sharing, Stamp, TEXT_MAX, read_record, still_busy_for, write_record};
-use check::{Verdict, down, up};
+use check::fuzzing::{Key, Outcome, Sharing, Stamp, TEXT_MAX, read_record, still_busy_for, write_record};
+use check::{down, up};
 use serde_json::{Value, json};
 
 use super::is_one_in;
@@ -89,26 +89,28 @@ fn a_writer_may_die(file: &File, bytes: &[u8], at: u64) {
     let (old, new) = bytes.split_at(bytes.len() / 2);
     let [old, new] = [old, new].map(|bytes| answer(bytes.get(..ANSWER_MAX).unwrap_or(bytes)));
     let sharing = Sharing { limit: LIMIT, directory: "/nowhere".into() };
-    let question = Question::new(&sharing, "program", "key".into());
-    let text = |(verdict, facts): &(Verdict, Value)| format!("key\n{}: {}\n{facts}", verdict.word(), verdict.reason());
+    let key = Key::new(&sharing, "program", "key".into());
+    let text =
+        |Outcome { verdict, facts, .. }: &Outcome| format!("key\n{}: {}\n{facts}", verdict.word(), verdict.reason());
     let [old_text, new_text] = [&old, &new].map(text);
     let read = || read_record(file.as_fd());
     let fresh = || read().filter(|(stamp, _)| stamp.is_fresh(Stamp::now(), LIMIT));
 
     fill(file, &[]);
     assert!(write_record(file.as_fd(), Stamp::now().earlier(LIMIT), old_text.as_bytes()));
-    assert_eq!(read().and_then(|(_, text)| question.read_record(&text, false)), Some(old));
+    assert_eq!(read().and_then(|(_, text)| key.read_record(&text, false)), Some(old));
     let written = usize::try_from(at).unwrap_or(usize::MAX) % (new_text.len() + 1);
     file.write_all_at(&new_text.as_bytes()[..written], HEADER as u64).unwrap();
     assert_eq!(fresh(), None);
     assert!(write_record(file.as_fd(), Stamp::now(), new_text.as_bytes()));
-    assert_eq!(fresh().and_then(|(_, text)| question.read_record(&text, false)), Some(new));
+    assert_eq!(fresh().and_then(|(_, text)| key.read_record(&text, false)), Some(new));
 }
 
 /// An answer whose words and facts are made of these bytes.
-fn answer(bytes: &[u8]) -> (Verdict, Value) {
+fn answer(bytes: &[u8]) -> Outcome {
     let text = String::from_utf8_lossy(bytes);
     let (reason, fact) = text.split_once('|').unwrap_or((&text, ""));
     let verdict = if bytes.len().is_multiple_of(2) { up(reason) } else { down(reason) };
-    (verdict, if fact.is_empty() { Value::Null } else { json!({ "fact": fact }) })
+    let facts = if fact.is_empty() { Value::Null } else { json!({ "fact": fact }) };
+    Outcome { verdict, facts, share: "shared".into() }
 }

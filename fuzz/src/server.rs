@@ -15,17 +15,18 @@ use std::os::unix::net::UnixListener;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, Once};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use check::fuzzing::{Answer, Asked, Deadline, Plan, REASON_MAX, parse_arguments};
-use check::{Session, down};
+use check::down;
+use check::fuzzing::REASON_MAX;
+use client::command_line::{Asked, Configured, Program, parse};
+use client::{Limits, Session};
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use tempfile::TempDir;
 
 const PASSWORD: &str = "Hunter2Zq9";
 const STATEMENTS: [&str; 2] = ["SELECT 1", "SELECT 2"];
-/// The most rows that are kept of an answer.
-const ROWS_MAX: usize = 1024;
+/// Those of a check.
+const LIMITS: Limits = Limits { connect: None, silence: None, packet: 16 * 1024 * 1024, rows: 1024 };
 
 /// A digit, 0 to 3: plus 1 with a password, plus 2 over TCP. Then all that the server sends.
 pub fn run(input: &[u8]) {
@@ -78,9 +79,7 @@ struct Lab {
     /// What the next connection gets.
     script: Arc<Mutex<Vec<u8>>>,
     /// Over the socket and over TCP, each without and with a password.
-    plans: [[Plan<Options>; 2]; 2],
-    /// Never reached.
-    deadline: Deadline,
+    plans: [[Configured<Options>; 2]; 2],
     _folder: TempDir,
 }
 
@@ -104,14 +103,13 @@ impl Lab {
         });
         let endpoints = [format!("--socket={}", socket.display()), format!("--port={port}")];
         let plans = endpoints.map(|endpoint| [&without, &with].map(|file| plan(&[file, &endpoint])));
-        let deadline = Deadline::new(Instant::now(), Duration::MAX, |_, _, _| no_answer());
-        Lab { script, plans, deadline, _folder: folder }
+        Lab { script, plans, _folder: folder }
     }
 
-    fn ask(&self, plan: &Plan<Options>, sent: &[u8]) {
+    fn ask(&self, plan: &Configured<Options>, sent: &[u8]) {
         *self.script.lock().unwrap() = sent.to_vec();
         let ask = || {
-            Session::open(&plan.target, &plan.account, &self.deadline)
+            Session::open(&plan.target, &plan.account, &LIMITS, &())
                 .map(|mut session| (session.family(), session.query_each(&STATEMENTS)))
         };
         IN_DRIVER.set(true);
@@ -126,22 +124,18 @@ impl Lab {
         assert!(sets.len() <= STATEMENTS.len());
         for set in sets {
             match set {
-                Ok(rows) => assert!(rows.len() <= ROWS_MAX),
+                Ok(rows) => assert!(rows.len() <= LIMITS.rows),
                 Err(error) => is_presentable(&error.to_string()),
             }
         }
     }
 }
 
-/// The timer is never set.
-fn no_answer() -> Answer {
-    Answer { response: String::new(), pieces: Vec::new(), status: 1 }
-}
-
-fn plan(words: &[&str]) -> Plan<Options> {
-    let line = ["program"].iter().chain(words).map(OsString::from);
-    match parse_arguments("program", "", |_| Ok(()), line) {
-        Ok(Asked::Check(plan)) => *plan,
+fn plan(words: &[&str]) -> Configured<Options> {
+    let line: Vec<_> = ["program"].iter().chain(words).map(OsString::from).collect();
+    let program = Program { name: "program", about: "", version: "1" };
+    match parse(program, &line, &(), |_, _| ()) {
+        Ok(Asked::Run(configured)) => configured,
         refused => panic!("{refused:?}"),
     }
 }
@@ -181,7 +175,7 @@ fn leave_panics_of_the_driver_to_us() {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
-            if !IN_DRIVER.get() || place.contains("crates/check/") {
+            if !IN_DRIVER.get() || place.contains("crates/") {
                 OURS.set(true);
                 return usual(panic);
             }

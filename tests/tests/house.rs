@@ -60,7 +60,7 @@ fn each_breach_is_found() {
     let second_roots = format!("[[package]]\nname = \"webpki-roots\"\nversion = \"2.0.0\"\n{registry}\n");
     let unused = "[[patch.unused]]\nname = \"webpki-roots\"\nversion = \"1.99.0\"\n";
     let lints = "crates/watchdog/Cargo.toml: other lints than in Cargo.toml\n";
-    let lib = "crates/check/src/lib.rs";
+    let (lib, error) = ("crates/check/src/lib.rs", "crates/client/src/error.rs");
     for (file, old, new, breach) in [
         ("Cargo.lock", &*regex, &*real_regex, "Cargo.lock: \"regex\" is not the one of patches/\n"),
         ("Cargo.lock", &*roots, &*real_roots, "Cargo.lock: \"webpki-roots\" is not the one of patches/\n"),
@@ -79,7 +79,9 @@ fn each_breach_is_found() {
         ("crates/watchdog/Cargo.toml", "print_stdout = \"deny\"\n", "", lints),
         ("crates/watchdog/Cargo.toml", "todo = \"deny\"\n", "todo = \"warn\"\n", lints),
         ("Cargo.toml", "exit = \"deny\"\n", "exit = \"deny\"\nmem_forget = \"deny\"\n", lints),
-        (lib, "use std::time::Instant;\n", "use std::time::Instant;\nuse std::env::args_os;\n", "lib.rs:"),
+        (lib, "use std::ffi::OsString;\n", "use std::ffi::OsString;\nuse std::env::args_os;\n", "lib.rs:"),
+        (error, "use std::fmt;\n", "use std::fmt;\nuse mysql::Conn;\n", error),
+        ("crates/check/Cargo.toml", "clap.workspace = true\n", "mysql.workspace = true\n", "crates/check/Cargo.toml"),
     ] {
         let copy = Copy::new();
         copy.replace(file, old, new);

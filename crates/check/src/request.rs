@@ -1,13 +1,7 @@
-//! The HTTP request on stdin: bytes -> which instance was asked for. Bounded in size and time.
+//! The HTTP request: bytes -> which instance was asked for. Pure.
 //!
 //! The request never changes the rules. It says whether a body is wanted (`HEAD`) and, with `?port=`, which of the
 //! instances the operator allowed is meant. Everything else in it is read and forgotten.
-
-use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::AsFd;
-use rustix::io::{Errno, read};
 
 /// The most that is read of a request, in bytes.
 pub const REQUEST_MAX: usize = 8 * 1024;
@@ -15,7 +9,7 @@ pub const REQUEST_MAX: usize = 8 * 1024;
 /// What a client asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
-    /// The client said nothing: it gets the verdict all the same.
+    /// The client sent nothing: it gets the verdict all the same.
     Silence,
     /// A request.
     Http {
@@ -38,52 +32,6 @@ pub enum Instance {
     /// More than a path, and no `port=` in the query. It could be meant to name one: `?PORT=3307`, `?p%6Frt=3307`,
     /// `/;port=3307`.
     Unclear,
-}
-
-/// Reads stdin up to the blank line that ends a request, [`REQUEST_MAX`] bytes or `patience`, whichever comes first.
-#[must_use]
-pub fn receive(patience: Duration) -> Request {
-    let end = Instant::now() + patience;
-    let mut buffer = vec![0; REQUEST_MAX];
-    let mut filled = 0;
-    while let Some(space) = buffer.get_mut(filled..).filter(|space| !space.is_empty()) {
-        match read_until(end, space) {
-            Some(count) => filled += count,
-            None => break,
-        }
-        if buffer.get(..filled).is_some_and(is_whole) {
-            break;
-        }
-    }
-    buffer.truncate(filled);
-    parse(&buffer)
-}
-
-/// Reads and forgets what still comes, until the client closes or `patience` is over.
-pub fn drain(patience: Duration) {
-    let end = Instant::now() + patience;
-    let mut buffer = [0; 4096];
-    while read_until(end, &mut buffer).is_some() {}
-}
-
-/// Reads what is there; `None` at the end of the stream, on an error and when nothing has come by `end`.
-fn read_until(end: Instant, buffer: &mut [u8]) -> Option<usize> {
-    let stdin = rustix::stdio::stdin();
-    loop {
-        let left = Timespec::try_from(end.checked_duration_since(Instant::now())?).ok()?;
-        match poll(&mut [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)], Some(&left)) {
-            Ok(0) => return None,
-            Ok(_) => {}
-            Err(Errno::INTR) => continue,
-            Err(_) => return None,
-        }
-        return match read(stdin, &mut *buffer) {
-            Ok(0) => None,
-            Ok(count) => Some(count),
-            Err(Errno::INTR | Errno::AGAIN) => continue,
-            Err(_) => None,
-        };
-    }
 }
 
 /// Whether the blank line has come that ends a request.

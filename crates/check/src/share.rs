@@ -1,10 +1,10 @@
-//! Single flight: checks that ask the same question at the same time share one answer.
+//! Checks that ask the same at the same time share one answer.
 //!
-//! Several load balancers ask the same thing within milliseconds, and a server that hangs collects a connection for each.
-//! With `--share` the first asks and the others wait for its answer, each within its own deadline. The state is one small
-//! file per question in a directory of the checks' user; its lock is the flight. Whoever holds the lock asks; whoever
-//! gets it finds a fresh answer, or asks itself. The kernel frees the lock when its holder dies, however it dies; one that
-//! was stopped keeps it, so it notes until when it will have answered, and then the others ask for themselves.
+//! Several load balancers ask within milliseconds of each other, and a server that hangs collects a connection for each.
+//! With `--share` the first check asks, and the others wait for its answer, each within its own deadline. The state is one
+//! small file per question in a directory of the checks' user. The check that holds its lock asks; a check that gets the
+//! lock finds a fresh answer, or asks itself. The kernel frees the lock when its holder dies. A holder that was stopped
+//! keeps it, so it notes until when it will have answered, and after that time the others ask for themselves.
 //!
 //! Whatever is wrong with directory or file, the check is made as if the option were absent.
 
@@ -23,6 +23,8 @@ use watchdog::alarm;
 
 use crate::deadline::Deadline;
 use crate::record::{self, Stamp};
+use crate::render::Outcome;
+use crate::step::Step;
 use crate::verdict::{Verdict, down, up};
 
 /// Where and for how long answers are shared.
@@ -34,87 +36,115 @@ pub struct Sharing {
     pub directory: PathBuf,
 }
 
-/// One question and the file its answers are shared in.
+/// What identifies an answer, and the file that it is shared in.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct Key {
     /// Everything that makes an answer another one: program, server, account, options. Never a password.
-    key: String,
+    text: String,
     path: PathBuf,
     limit: Duration,
     directory: PathBuf,
 }
 
-/// How long an answer is good for those who waited for it, where it took longer than the limit. They have no time left to
-/// ask such a server again, and it would take as long again.
+/// How long an answer is good for the checks that waited for it, where it took longer than the limit. They have no time
+/// left to ask such a server again, and it would take as long again.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// The word of a record in which a check gave up. That is no observation: only those who waited for it can use it.
+/// The word of a record in which a check gave up. It saw nothing of the server: only the checks that waited can use it.
 const GAVE_UP: &str = "gave up";
 
-/// What came of waiting for one's turn.
-#[derive(Debug)]
-pub enum Turn {
-    /// Another check asked while we waited, or a moment ago.
-    Shared(Verdict, Value),
-    /// Nobody knows: we ask, and tell the others.
-    Ours(Flight),
+/// Takes the answer of another check, or calls `ask` and publishes what it returns.
+pub fn once(key: Option<&Key>, deadline: &Deadline, ask: impl FnOnce() -> Result<Outcome, Verdict>) -> Outcome {
+    let ask = || ask().unwrap_or_else(Outcome::from);
+    let Some(key) = key else { return ask() };
+    deadline.enter(Step::Share);
+    match key.wait(deadline) {
+        Ok(Waited::Answer(outcome)) => outcome,
+        Ok(Waited::Lock(lock)) => {
+            let outcome = ask();
+            let share = lock.publish(&outcome).map_or_else(|why| why, |()| "asked".to_owned());
+            Outcome { share, ..outcome }
+        }
+        Err(share) => Outcome { share, ..ask() },
+    }
 }
 
-/// The right to ask, and the duty to tell.
-#[derive(Debug)]
-pub struct Flight {
-    key: String,
-    limit: Duration,
-    path: PathBuf,
+/// What a check gets that waits for its turn.
+enum Waited<'k> {
+    /// The answer of a check that asked in the meantime, or just before.
+    Answer(Outcome),
+    /// There is no answer: this check asks, and publishes what it finds.
+    Lock(Lock<'k>),
+}
+
+/// The right to ask. It ends with the value.
+struct Lock<'k> {
+    key: &'k Key,
     file: BorrowedFd<'static>,
     asked: Stamp,
 }
 
-impl Question {
-    /// The question that `key` describes.
+impl Key {
+    /// The key of this text.
     #[must_use]
-    pub fn new(sharing: &Sharing, program: &str, key: String) -> Question {
+    pub fn new(sharing: &Sharing, program: &str, text: String) -> Key {
         let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
+        text.hash(&mut hasher);
         let path = sharing.directory.join(format!("{program}-{:016x}", hasher.finish()));
-        Question { key, path, limit: sharing.limit, directory: sharing.directory.clone() }
+        Key { text, path, limit: sharing.limit, directory: sharing.directory.clone() }
     }
 
     /// What to write into the file when the check ends after `time` without an answer: bytes and their offsets.
     #[must_use]
     pub fn late_record(&self, verdict: &Verdict, time: Duration) -> Vec<(u64, Vec<u8>)> {
-        record::pieces(Stamp::now().later(time), as_record(&self.key, GAVE_UP, verdict, &Value::Null).as_bytes())
+        let record = self.as_record(GAVE_UP, verdict, &Value::Null);
+        record::pieces(Stamp::now().later(time), record.as_bytes())
     }
 
-    /// Waits until it is our turn: whoever asks this question now has the file locked. The deadline ends the wait.
+    fn as_record(&self, word: &str, verdict: &Verdict, facts: &Value) -> String {
+        format!("{}\n{word}: {}\n{facts}", self.text, verdict.reason())
+    }
+
+    /// The answer in a record of this key; the answer of a check that gave up only for one that waited.
+    #[must_use]
+    pub fn read_record(&self, record: &[u8], waited: bool) -> Option<Outcome> {
+        let rest = std::str::from_utf8(record).ok()?.strip_prefix(self.text.as_str())?.strip_prefix('\n')?;
+        let (verdict, facts) = rest.split_once('\n')?;
+        let verdict = match verdict.split_once(": ")? {
+            ("up", reason) => up(reason),
+            ("down", reason) => down(reason),
+            (GAVE_UP, reason) if waited => down(reason),
+            _ => return None,
+        };
+        Some(Outcome { verdict, facts: serde_json::from_str(facts).ok()?, share: "shared".to_owned() })
+    }
+
+    /// Waits for the lock, which the check has that asks now. The deadline ends the wait.
     ///
     /// # Errors
-    /// When the state cannot be used, or whoever asks does not answer in its time. The words say why.
-    pub fn wait(&self, deadline: &Deadline) -> Result<Turn, String> {
+    /// When the state cannot be used, or the check that asks does not answer in its time. The words say why.
+    fn wait(&self, deadline: &Deadline) -> Result<Waited<'_>, String> {
         let began = Stamp::now();
         ensure_trusted(&self.directory)?;
         let file = open(&self.path)?;
         self.lock(file.as_fd(), deadline)?;
         let now = Stamp::now();
         let fresh = record::read(file.as_fd()).filter(|(stamp, _)| stamp.is_fresh(now, self.limit));
-        if let Some((verdict, facts)) = fresh.and_then(|(stamp, text)| self.read_record(&text, began.is_before(stamp)))
-        {
-            return Ok(Turn::Shared(verdict, facts));
+        if let Some(outcome) = fresh.and_then(|(stamp, text)| self.read_record(&text, began.is_before(stamp))) {
+            return Ok(Waited::Answer(outcome));
         }
-        // Before anybody waits for an answer that could not be told.
+        // Before others wait for an answer that could not be written.
         alarm::ignore_limits_of_files();
         let cannot_write = |error: Errno| cannot("write", &self.path, &error.into());
         record::make_room(file.as_fd()).map_err(cannot_write)?;
-        // On a busy machine the word that it gave up comes a moment after its time.
+        // On a busy machine the record of a check that gives up comes a moment after its time.
         let left = deadline.left().unwrap_or_default();
-        let busy = left + left / 8;
-        record::busy_for(file.as_fd(), busy).map_err(cannot_write)?;
-        let (key, path) = (self.key.clone(), self.path.clone());
-        Ok(Turn::Ours(Flight { key, limit: self.limit, path, file: alarm::also_write_to(file.into()), asked: now }))
+        record::busy_for(file.as_fd(), left + left / 8).map_err(cannot_write)?;
+        Ok(Waited::Lock(Lock { key: self, file: alarm::also_write_to(file.into()), asked: now }))
     }
 
-    /// Waits for the lock, and for its holder no longer than that one can need. What the holder notes is looked at after a
-    /// part of our time: one that took the lock just now has had no time to note anything.
+    /// Waits for the lock, and for its holder no longer than that one can need. The note of the holder is read after a
+    /// part of our time: a check that took the lock just now has had no time to write one.
     fn lock(&self, file: BorrowedFd<'_>, deadline: &Deadline) -> Result<(), String> {
         let mut locked = flock(file, FlockOperation::NonBlockingLockExclusive);
         let mut patience = deadline.left().unwrap_or_default() / 4;
@@ -127,46 +157,31 @@ impl Question {
         }
         locked.map_err(|error| cannot("lock", &self.path, &error.into()))
     }
-
-    /// The answer in a record of this question; one that gave up only for those who waited.
-    #[must_use]
-    pub fn read_record(&self, text: &[u8], waited: bool) -> Option<(Verdict, Value)> {
-        let rest = std::str::from_utf8(text).ok()?.strip_prefix(self.key.as_str())?.strip_prefix('\n')?;
-        let (verdict, facts) = rest.split_once('\n')?;
-        let verdict = match verdict.split_once(": ")? {
-            ("up", reason) => up(reason),
-            ("down", reason) => down(reason),
-            (GAVE_UP, reason) if waited => down(reason),
-            _ => return None,
-        };
-        Some((verdict, serde_json::from_str(facts).ok()?))
-    }
 }
 
-impl Flight {
-    /// Tells the answer to those who wait and to those who come within the limit. It is as old as the question, but never
-    /// so old that those who wait cannot use it.
+impl Lock<'_> {
+    /// Writes the answer for the checks that wait and those that come within the limit. It is as old as the question, but
+    /// never so old that those that wait cannot use it.
     ///
     /// # Errors
-    /// When it is too long to be told. The words say so.
-    pub fn land(self, verdict: &Verdict, facts: &Value) -> Result<(), String> {
-        let asked = self.asked.max(Stamp::now().earlier(self.limit.saturating_sub(GRACE)));
-        let told = record::write(self.file, asked, as_record(&self.key, verdict.word(), verdict, facts).as_bytes());
-        if told { Ok(()) } else { Err(format!("the answer does not fit into {}", self.path.display())) }
+    /// When it is too long. The words say so.
+    fn publish(self, outcome: &Outcome) -> Result<(), String> {
+        let Key { limit, path, .. } = self.key;
+        let asked = self.asked.max(Stamp::now().earlier(limit.saturating_sub(GRACE)));
+        let Outcome { verdict, facts, .. } = outcome;
+        let record = self.key.as_record(verdict.word(), verdict, facts);
+        let is_written = record::write(self.file, asked, record.as_bytes());
+        if is_written { Ok(()) } else { Err(format!("the answer does not fit into {}", path.display())) }
     }
 }
 
-impl Drop for Flight {
-    /// Also when the driver panics: whoever waits must not wait for our client to leave.
+impl Drop for Lock<'_> {
+    /// Also when the driver panics: the checks that wait must not wait for our client to leave.
     fn drop(&mut self) {
-        // From here on somebody else may hold the lock, so the timer must not write.
+        // From here on another check may hold the lock, so the handler must not write.
         alarm::leave_the_file_alone();
         let _ = flock(self.file, FlockOperation::Unlock);
     }
-}
-
-fn as_record(key: &str, word: &str, verdict: &Verdict, facts: &Value) -> String {
-    format!("{key}\n{word}: {}\n{facts}", verdict.reason())
 }
 
 /// A directory that nobody but its owner may write, and that is ours or root's.
@@ -207,36 +222,36 @@ fn cannot(verb: &str, path: &Path, error: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    fn question(key: &str) -> Question {
+    fn key(text: &str) -> Key {
         let sharing = Sharing { limit: Duration::from_millis(500), directory: "/nowhere".into() };
-        Question::new(&sharing, "mysqlchk-status", key.to_owned())
+        Key::new(&sharing, "mysqlchk-status", text.to_owned())
     }
 
     #[test]
     fn an_answer_is_found_by_its_own_question_only() {
-        let asked = question("a");
+        let asked = key("a");
         let facts = serde_json::json!({"read_only": "0"});
         let verdict = down("read_only is ON, not OFF");
-        let text = as_record("a", "down", &verdict, &facts);
+        let text = asked.as_record("down", &verdict, &facts);
         let found = asked.read_record(text.as_bytes(), false).unwrap();
-        assert_eq!(found, (verdict, facts));
-        assert!(question("b").read_record(text.as_bytes(), true).is_none());
-        assert!(question("a2").read_record(text.as_bytes(), true).is_none());
-        assert_ne!(question("a").path, question("b").path);
+        assert_eq!(found, Outcome { verdict, facts, share: "shared".into() });
+        assert!(key("b").read_record(text.as_bytes(), true).is_none());
+        assert!(key("a2").read_record(text.as_bytes(), true).is_none());
+        assert_ne!(key("a").path, key("b").path);
     }
 
     #[test]
     fn an_answer_that_gave_up_is_for_those_who_waited() {
-        let (asked, verdict) = (question("a"), down("no verdict within 900ms (while logging in)"));
+        let (asked, verdict) = (key("a"), down("no verdict within 900ms (while logging in)"));
         let [(_, text), _] = asked.late_record(&verdict, Duration::ZERO).try_into().unwrap();
-        assert_eq!(asked.read_record(&text, true).unwrap(), (verdict, Value::Null));
+        assert_eq!(asked.read_record(&text, true).unwrap().verdict, verdict);
         assert!(asked.read_record(&text, false).is_none());
     }
 
     #[test]
     fn what_is_no_record_is_no_answer() {
         for text in ["", "a", "a\n", "a\nup: x", "a\nmaybe: x\nnull", "a\nup: x\n{", "a\nup\nnull"] {
-            assert!(question("a").read_record(text.as_bytes(), true).is_none(), "{text:?}");
+            assert!(key("a").read_record(text.as_bytes(), true).is_none(), "{text:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The answer of a check: up or down, and the sentence that says why.
+//! The answer of a check: up or down, and the sentence that says why. The only error type of this crate.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,32 +6,66 @@ use std::fmt;
 /// The longest reason that is shown in one line, in bytes. `HAProxy` cuts what it shows at 127 (measured, 1.4 to 3.4).
 pub const REASON_MAX: usize = 120;
 
-/// Up or down, with the fact found and the limit it was held against.
+/// Up or down, with what was found and the limit it was compared with.
 ///
-/// The reason is always fit to be shown: one line of printable ASCII without `<` and `>`, whatever it was made from.
-/// [`Verdict::short_reason`] has at most [`REASON_MAX`] bytes of it, and so has the verdict when it is displayed.
+/// The reason can always be shown: it is one line of printable ASCII without `<` and `>`, whatever it was made from.
+/// [`Verdict::short_reason`] is at most [`REASON_MAX`] bytes of it, and so is the verdict when it is displayed.
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    up: bool,
+    state: State,
     reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Up,
+    Down,
+    Misconfigured,
 }
 
 /// The server may take the traffic.
 pub fn up(reason: impl Into<String>) -> Verdict {
-    Verdict { up: true, reason: presentable(&reason.into()) }
+    Verdict { state: State::Up, reason: presentable(&reason.into()) }
 }
 
-/// The server may not take the traffic, or nobody knows whether it may.
+/// The server may not take the traffic, or it is unknown whether it may.
 pub fn down(reason: impl Into<String>) -> Verdict {
-    Verdict { up: false, reason: presentable(&reason.into()) }
+    Verdict { state: State::Down, reason: presentable(&reason.into()) }
+}
+
+/// The check cannot be made as configured: down for a load balancer, an error of its own for a person.
+pub fn misconfigured(reason: impl Into<String>) -> Verdict {
+    Verdict { state: State::Misconfigured, reason: presentable(&reason.into()) }
+}
+
+impl From<client::Error> for Verdict {
+    fn from(error: client::Error) -> Verdict {
+        down(error.to_string())
+    }
 }
 
 impl Verdict {
     /// Whether the verdict is up.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.up
+        self.state == State::Up
+    }
+
+    /// Whether the check could not be made as configured.
+    #[must_use]
+    pub fn is_misconfigured(&self) -> bool {
+        self.state == State::Misconfigured
+    }
+
+    /// 0 up, 1 down, 2 the check could not be made as configured.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self.state {
+            State::Up => 0,
+            State::Down => 1,
+            State::Misconfigured => 2,
+        }
     }
 
     /// What was found, in one presentable line, however long.
@@ -46,15 +80,15 @@ impl Verdict {
         if self.reason.len() <= REASON_MAX { Cow::Borrowed(&self.reason) } else { Cow::Owned(shorten(&self.reason)) }
     }
 
-    /// The same verdict, with something said before its reason.
+    /// The same verdict with `what` before its reason.
     pub fn after(self, what: &str) -> Verdict {
-        Verdict { up: self.up, reason: presentable(&format!("{what}: {}", self.reason)) }
+        Verdict { state: self.state, reason: presentable(&format!("{what}: {}", self.reason)) }
     }
 
     /// `up` or `down`, `HAProxy`'s own words.
     #[must_use]
     pub fn word(&self) -> &'static str {
-        if self.up { "up" } else { "down" }
+        if self.is_up() { "up" } else { "down" }
     }
 }
 
@@ -128,6 +162,12 @@ mod tests {
     fn a_reason_is_shown_as_it_is() {
         assert_eq!(down("lag is 42s, limit is 30s").to_string(), "down: lag is 42s, limit is 30s");
         assert_eq!(up("writable").to_string(), "up: writable");
+    }
+
+    #[test]
+    fn the_exit_status_tells_down_from_misconfigured() {
+        assert_eq!([up("x"), down("x"), misconfigured("x")].map(|verdict| verdict.exit_status()), [0, 1, 2]);
+        assert_eq!(misconfigured("x").word(), "down");
     }
 
     #[test]

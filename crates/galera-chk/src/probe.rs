@@ -5,7 +5,11 @@
 //! and 1047 is the reason then. Measured on `MariaDB` 10.11.19: 0.18 ms of server CPU, 0.14 ms for a bare
 //! `SHOW STATUS LIKE`, 0.25 ms for `SHOW VARIABLES`.
 
-use check::{Family, Row, Session, Variable};
+use check::{Verdict, down};
+use client::error::{ER_NO_SUCH_TABLE, ER_TABLEACCESS_DENIED_ERROR, ER_UNKNOWN_SYSTEM_VARIABLE};
+use client::{Answers, Family, Row, Session, Variable};
+
+use crate::options::Options;
 
 /// `MariaDB` built with wsrep, 10.1 and later. Reading a variable with `@@global` does not fill the variables table.
 const MARIADB: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME IN \
@@ -29,12 +33,8 @@ const MYSQL: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM performance_schem
     'wsrep_sst_donor_rejects_queries', 'read_only', 'pxc_maint_mode') \
     UNION ALL SELECT 'wsrep_on', @@wsrep_on";
 
-/// The server does not know a variable of the statement (`ER_UNKNOWN_SYSTEM_VARIABLE`): it is built without wsrep.
-const UNKNOWN_VARIABLE: u16 = 1193;
-
-/// The server has no such table (`ER_NO_SUCH_TABLE`, and `ER_TABLEACCESS_DENIED_ERROR` for one in a schema that is not
-/// open to all, measured on `MariaDB` 10.11).
-const NO_TABLE: [u16; 2] = [1146, 1142];
+/// How a `MariaDB` refuses a table of `MySQL`: also as one in a schema that is not open to all (measured on 10.11).
+const NO_TABLE: [u16; 2] = [ER_NO_SUCH_TABLE, ER_TABLEACCESS_DENIED_ERROR];
 
 /// What the node says of itself, under the server's own names. Unknown is NULL or a name the server does not have.
 #[derive(Debug, Default, Clone, serde::Serialize)]
@@ -69,21 +69,17 @@ pub(crate) struct Facts {
 ///
 /// # Errors
 /// When the server refuses the statement. A server built without wsrep is no error: it has no facts.
-pub(crate) fn ask(session: &mut Session<'_>) -> anyhow::Result<Facts> {
-    let statement = match session.family() {
-        Family::MariaDb => MARIADB,
-        Family::MySql(..) => MYSQL,
+pub(crate) fn ask(session: &mut Session<'_>, _: &Options) -> Result<Facts, Verdict> {
+    let statement = |family| match family {
+        Family::MariaDb => vec![MARIADB],
+        Family::MySql(..) => vec![MYSQL],
     };
-    let answer = match session.query(statement) {
-        // A MariaDB can be told to greet as MySQL (`version=8.0.11`).
-        Err(error) if error.code().is_some_and(|code| NO_TABLE.contains(&code)) && statement != MARIADB => {
-            session.query(MARIADB)
-        }
-        answer => answer,
-    };
-    match answer {
+    let is_mariadb = |answers: &Answers| matches!(answers.first(), Some(Err(error)) if error.is(&NO_TABLE));
+    let (_, answers) = session.query_by_family(statement, is_mariadb);
+    match answers.into_iter().next().ok_or_else(|| down("cannot query: no answer"))? {
         Ok(rows) => Ok(facts(&rows)),
-        Err(error) if error.code() == Some(UNKNOWN_VARIABLE) => Ok(Facts::default()),
+        // The server is built without wsrep.
+        Err(error) if error.is(&[ER_UNKNOWN_SYSTEM_VARIABLE]) => Ok(Facts::default()),
         Err(error) => Err(error.into()),
     }
 }

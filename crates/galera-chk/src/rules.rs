@@ -1,9 +1,10 @@
 //! Decides whether a Galera node may take traffic. Pure: no I/O, no clock.
 
 use check::{Verdict, down, up};
+use client::or_null;
 
+use crate::options::{Donor, Options};
 use crate::probe::Facts;
-use crate::{Donor, Options};
 
 /// `Donor/Desynced`: the node applies write sets, but does not hold the others back (flow control).
 const DONOR_OR_DESYNCED: u64 = 2;
@@ -74,12 +75,12 @@ fn refusal_of_a_member(facts: &Facts, options: &Options) -> Option<String> {
         return Some(format!("read_only is {}, not OFF", facts.read_only.switch()));
     }
     if facts.wsrep_cluster_size.is_none_or(|size| size < options.min_cluster_size) {
-        let size = number(facts.wsrep_cluster_size);
+        let size = or_null(facts.wsrep_cluster_size);
         return Some(format!("cluster size is {size}, minimum is {}", options.min_cluster_size));
     }
     match options.max_recv_queue {
         Some(limit) if facts.wsrep_local_recv_queue.is_none_or(|queue| queue > limit) => {
-            Some(format!("receive queue is {}, limit is {limit}", number(facts.wsrep_local_recv_queue)))
+            Some(format!("receive queue is {}, limit is {limit}", or_null(facts.wsrep_local_recv_queue)))
         }
         _ => None,
     }
@@ -104,21 +105,17 @@ fn transfer_blocks(facts: &Facts) -> bool {
 /// Number first, then the name, without what the server may say after it (`Joining: receiving State Transfer`).
 fn state(facts: &Facts) -> String {
     let name = facts.wsrep_local_state_comment.text().split(':').next().unwrap_or_default();
-    format!("local state is {} ({name})", number(facts.wsrep_local_state))
+    format!("local state is {} ({name})", or_null(facts.wsrep_local_state))
 }
 
 fn members(size: Option<u64>) -> String {
-    if size == Some(1) { "1 member".into() } else { format!("{} members", number(size)) }
-}
-
-fn number(value: Option<u64>) -> String {
-    value.map_or_else(|| "NULL".into(), |value| value.to_string())
+    if size == Some(1) { "1 member".into() } else { format!("{} members", or_null(size)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use check::Variable;
+    use client::Variable;
 
     fn some(text: &str) -> Variable {
         text.into()

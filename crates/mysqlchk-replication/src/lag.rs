@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use check::Row;
+use client::Row;
 use serde::{Serialize, Serializer};
 
 /// Where the lag is taken from.
@@ -22,17 +22,37 @@ pub(crate) enum LagFrom {
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lag {
-    /// Nobody knows; the words say why. Never counts as zero.
-    Unknown(String),
+    /// Never counts as zero.
+    Unknown(Unknown),
     /// Behind by this.
     Behind(Duration),
-    /// A time to come, by this: the clocks or time zones differ. Counts as zero within the limit, and beyond it nobody knows.
+    /// A time to come, by this: the clocks or time zones differ. Counts as zero within the limit; beyond it, it is unknown
+    /// which of the two is right.
     Ahead(Duration),
+}
+
+/// Why a lag is unknown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// The server has none, or was not asked.
+    Null,
+    /// There is no row of this server in this table; where no server is named, the source's id is unknown.
+    NoHeartbeat(Option<String>, String),
+    /// One row was named for several channels.
+    OneHeartbeatForSeveral,
+    /// The receiver has heard nothing of its source since it was started.
+    NeverHeard,
+    /// The server does not have the times of commits now.
+    Commit,
+    /// And what was received is not all applied.
+    CommitAndNotAllApplied,
+    /// This server never has the times of commits.
+    NoCommits,
 }
 
 impl Default for Lag {
     fn default() -> Lag {
-        Lag::Unknown("lag is NULL".into())
+        Lag::Unknown(Unknown::Null)
     }
 }
 
@@ -164,7 +184,7 @@ pub(crate) fn of_heartbeat(
     is_alone: bool,
 ) -> Lag {
     if wanted.is_some() && !is_alone {
-        return Lag::Unknown("`--heartbeat-source-id` is for one channel: name it with `--channel`".into());
+        return Lag::Unknown(Unknown::OneHeartbeatForSeveral);
     }
     let is_new = rows.iter().any(|row| row.get(&["server_id"]).is_some());
     let id = wanted.map(|id| id.to_string()).or_else(|| source.map(str::to_owned));
@@ -174,8 +194,7 @@ pub(crate) fn of_heartbeat(
         _ => None,
     };
     let age = row.and_then(|row| row.get(&["heartbeat_age"])?.parse().ok());
-    let of_whom = id.map_or_else(String::new, |id| format!(" of server {id}"));
-    age.map_or_else(|| Lag::Unknown(format!("no heartbeat{of_whom} in {}", table.shown())), Lag::of_micros)
+    age.map_or_else(|| Lag::Unknown(Unknown::NoHeartbeat(id, table.shown())), Lag::of_micros)
 }
 
 /// What `performance_schema` knows of each channel, all times in seconds since 1970 on this server's clock or, for commits,
@@ -213,7 +232,7 @@ fn time(row: &Row, name: &str) -> Option<i64> {
 pub(crate) fn since_heard(times: &Row) -> Lag {
     let heard = ["heartbeat", "queued", "queueing"].into_iter().filter_map(|name| time(times, name)).max();
     let age = heard.zip(time(times, "now")).and_then(|(heard, now)| now.checked_sub(heard));
-    age.map_or_else(|| Lag::Unknown("source was never heard".into()), Lag::of_micros)
+    age.map_or_else(|| Lag::Unknown(Unknown::NeverHeard), Lag::of_micros)
 }
 
 /// The age of the oldest commit of the source that has been received and is not applied, on `MySQL`. `status` is the
@@ -224,7 +243,7 @@ pub(crate) fn since_heard(times: &Row) -> Lag {
 /// then (`replica_checkpoint_period`). It is never less than `Seconds_Behind_Source`, which knows how far the two clocks are
 /// apart: by the source's clock, where that is ahead, a commit is younger than it is.
 pub(crate) fn of_commits(times: &Row, status: &Row) -> Lag {
-    let unknown = || Lag::Unknown("lag by commit is unknown".into());
+    let unknown = || Lag::Unknown(Unknown::Commit);
     let Some(now) = time(times, "now") else { return unknown() };
     let age = |since: i64| now.checked_sub(since).map(Lag::of_micros);
     if let Some(oldest) = ["applying", "processing"].into_iter().filter_map(|name| time(times, name)).min() {
@@ -254,12 +273,12 @@ pub(crate) fn of_commits(times: &Row, status: &Row) -> Lag {
 /// receiver nothing new comes, `Seconds_Behind_Master` is NULL, and only the positions tell (measured on 11.8).
 pub(crate) fn of_events(status: &Row) -> Lag {
     if !status.has("Master_Slave_time_diff") {
-        return Lag::Unknown("lag by commit needs MySQL 8.0 or MariaDB 11.6".into());
+        return Lag::Unknown(Unknown::NoCommits);
     }
     match (seconds(status, &["Seconds_Behind_Master"]), is_all_applied(status)) {
         (Some(behind), _) => Lag::Behind(seconds(status, &["Master_Slave_time_diff"]).unwrap_or_default().max(behind)),
         (None, Some(true)) => Lag::Behind(Duration::ZERO),
-        (None, _) => Lag::Unknown("lag by commit is unknown: not all that was received is applied".into()),
+        (None, _) => Lag::Unknown(Unknown::CommitAndNotAllApplied),
     }
 }
 
@@ -295,20 +314,22 @@ mod tests {
         let two = [row("id", "1", Some("3000000")), row("id", "2", Some("4000000"))];
         let broken = [row("server_id", "1", None)];
         let table = table("p.h").unwrap();
-        let none = |of: &str| Lag::Unknown(format!("no heartbeat{of} in p.h"));
+        let none = |id: &str| {
+            Lag::Unknown(Unknown::NoHeartbeat(Some(id).filter(|id| !id.is_empty()).map(str::to_owned), "p.h".into()))
+        };
         for (rows, wanted, source, lag) in [
             (&new[..], None, Some("2"), secs(2)),
             (&new, Some(1), Some("2"), secs(1)),
-            (&new, None, Some("3"), none(" of server 3")),
+            (&new, None, Some("3"), none("3")),
             (&new, None, None, none("")),
-            (&new[..1], None, Some("3"), none(" of server 3")),
+            (&new[..1], None, Some("3"), none("3")),
             (&old, None, Some("17"), secs(3)),
             (&old, Some(1), Some("17"), secs(3)),
-            (&old, Some(2), Some("17"), none(" of server 2")),
-            (&two, None, Some("17"), none(" of server 17")),
+            (&old, Some(2), Some("17"), none("2")),
+            (&two, None, Some("17"), none("17")),
             (&two, Some(2), None, secs(4)),
-            (&broken, None, Some("1"), none(" of server 1")),
-            (&[], None, Some("1"), none(" of server 1")),
+            (&broken, None, Some("1"), none("1")),
+            (&[], None, Some("1"), none("1")),
         ] {
             assert_eq!(of_heartbeat(rows, &table, wanted, source, true), lag, "{rows:?} {wanted:?} {source:?}");
         }
@@ -316,9 +337,9 @@ mod tests {
         assert_eq!(of_heartbeat(&ahead, &table, None, Some("1"), true), Lag::Ahead(Duration::from_millis(1500)));
         // Of two channels each has a row of its own.
         assert_eq!(of_heartbeat(&new, &table, None, Some("2"), false), secs(2));
-        assert_eq!(of_heartbeat(&old, &table, None, Some("17"), false), none(" of server 17"));
-        let one = "`--heartbeat-source-id` is for one channel: name it with `--channel`";
-        assert_eq!(of_heartbeat(&new, &table, Some(1), Some("2"), false), Lag::Unknown(one.into()));
+        assert_eq!(of_heartbeat(&old, &table, None, Some("17"), false), none("17"));
+        let several = Lag::Unknown(Unknown::OneHeartbeatForSeveral);
+        assert_eq!(of_heartbeat(&new, &table, Some(1), Some("2"), false), several);
     }
 
     /// The rows were recorded on `MySQL` 9.7.4, but for the round numbers.
@@ -334,7 +355,7 @@ mod tests {
             ])
         };
         let status = |read, executed| behind(Some("0"), read, executed);
-        let unknown = || Lag::Unknown("lag by commit is unknown".into());
+        let unknown = || Lag::Unknown(Unknown::Commit);
         let times = |received, applied, applying, processing| {
             Row::of(&[
                 ("now", Some("1000.000000")),
@@ -407,7 +428,7 @@ mod tests {
                 ("queueing", Some("0.000000")),
             ])
         };
-        let never = Lag::Unknown("source was never heard".into());
+        let never = Lag::Unknown(Unknown::NeverHeard);
         let millis = Duration::from_millis;
         assert_eq!(since_heard(&times("998.000000", "0.000000")), Lag::Behind(millis(2250)));
         assert_eq!(since_heard(&times("900.000000", "999.250000")), secs(1));
@@ -470,7 +491,7 @@ mod tests {
                 ("Exec_Master_Log_Pos", Some(executed)),
             ])
         };
-        let not_all = || Lag::Unknown("lag by commit is unknown: not all that was received is applied".into());
+        let not_all = || Lag::Unknown(Unknown::CommitAndNotAllApplied);
         for (difference, behind, executed, lag) in [
             (Some("0"), Some("0"), "9", secs(0)),
             (Some("5"), Some("2"), "4", secs(5)),
@@ -488,7 +509,7 @@ mod tests {
             assert_eq!(of_events(&row(difference, behind, executed)), lag, "{difference:?} {behind:?} {executed:?}");
         }
         let old = Row::of(&[("Seconds_Behind_Master", Some("0"))]);
-        assert_eq!(of_events(&old), Lag::Unknown("lag by commit needs MySQL 8.0 or MariaDB 11.6".into()));
+        assert_eq!(of_events(&old), Lag::Unknown(Unknown::NoCommits));
     }
 
     #[test]

@@ -7,13 +7,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use check::group::{self, Membership};
-use check::{Family, Row, Rows, ServerError, Session, Variable};
-use serde::Serializer;
+use check::{Verdict, down};
+use client::error::{
+    ER_BAD_DB_ERROR, ER_BAD_FIELD_ERROR, ER_DBACCESS_DENIED_ERROR, ER_NO_SUCH_TABLE, ER_PARSE_ERROR,
+    ER_SPECIFIC_ACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR,
+};
+use client::group::{self, Membership};
+use client::{Answers, Error, Family, Row, Rows, Session, Variable};
+use serde::{Serialize, Serializer};
 
-use crate::Options;
 use crate::lag::{self, Lag, LagFrom};
+use crate::options::Options;
 
 /// Whether clients can connect over the network; any server, no privilege. It stands before the others: what comes after a
 /// statement that is refused is not run.
@@ -24,15 +28,6 @@ const REPLICA: &str = "SHOW REPLICA STATUS";
 const SLAVE: &str = "SHOW SLAVE STATUS";
 /// `MariaDB`, any version: the plain statement hides named connections.
 const ALL_SLAVES: &str = "SHOW ALL SLAVES STATUS";
-
-/// The server does not know the statement (`ER_PARSE_ERROR`).
-const SYNTAX: u16 = 1064;
-/// The account may not run the statement (`ER_SPECIFIC_ACCESS_DENIED_ERROR`).
-const PRIVILEGE: u16 = 1227;
-/// The account may not read the database or the table (`ER_DBACCESS_DENIED_ERROR`, `ER_TABLEACCESS_DENIED_ERROR`).
-const TABLE_PRIVILEGE: [u16; 2] = [1044, 1142];
-/// There is no such database, table or column (`ER_BAD_DB_ERROR`, `ER_NO_SUCH_TABLE`, `ER_BAD_FIELD_ERROR`).
-const NO_TABLE: [u16; 3] = [1049, 1146, 1054];
 
 /// What reading `performance_schema` takes.
 const PERFORMANCE_SCHEMA: &str = "SELECT ON performance_schema.*";
@@ -53,10 +48,10 @@ pub(crate) struct Facts {
 pub(crate) struct Channel {
     /// Empty for the default channel.
     pub(crate) name: String,
-    /// The receiver (IO) thread: `Yes`, `No`, `Connecting`, on `MariaDB` also `Preparing`.
-    pub(crate) receiver: String,
-    /// The applier (SQL) thread: `Yes` or `No`.
-    pub(crate) applier: String,
+    /// The receiver (IO) thread.
+    pub(crate) receiver: Receiver,
+    /// The applier (SQL) thread.
+    pub(crate) applier: Applier,
     /// `Last_IO_Errno`; 0 is no error.
     pub(crate) receiver_error: u32,
     /// `Last_SQL_Errno`; 0 is no error.
@@ -74,6 +69,85 @@ pub(crate) struct Channel {
     pub(crate) all_applied: Option<bool>,
 }
 
+/// The state of a receiver. It is shown and serialized in the words of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Receiver {
+    /// `Yes`.
+    Running,
+    /// `Connecting`: it tries to reach its source.
+    Connecting,
+    /// `No`, on `MariaDB` also `Preparing`; `NULL` is unknown.
+    Other(String),
+}
+
+/// The state of an applier, as that of a [`Receiver`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Applier {
+    /// `Yes`.
+    Running,
+    /// `No`; `NULL` is unknown.
+    Other(String),
+}
+
+impl From<&str> for Receiver {
+    fn from(word: &str) -> Receiver {
+        match word {
+            "Yes" => Receiver::Running,
+            "Connecting" => Receiver::Connecting,
+            word => Receiver::Other(word.to_owned()),
+        }
+    }
+}
+
+impl From<&str> for Applier {
+    fn from(word: &str) -> Applier {
+        if word == "Yes" { Applier::Running } else { Applier::Other(word.to_owned()) }
+    }
+}
+
+impl Receiver {
+    pub(crate) fn word(&self) -> &str {
+        match self {
+            Receiver::Running => "Yes",
+            Receiver::Connecting => "Connecting",
+            Receiver::Other(word) => word,
+        }
+    }
+}
+
+impl Applier {
+    pub(crate) fn word(&self) -> &str {
+        match self {
+            Applier::Running => "Yes",
+            Applier::Other(word) => word,
+        }
+    }
+}
+
+impl Default for Receiver {
+    fn default() -> Receiver {
+        Receiver::Other("NULL".to_owned())
+    }
+}
+
+impl Default for Applier {
+    fn default() -> Applier {
+        Applier::Other("NULL".to_owned())
+    }
+}
+
+impl Serialize for Receiver {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+impl Serialize for Applier {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
 #[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
 fn seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
@@ -86,64 +160,75 @@ fn seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::O
 ///
 /// # Errors
 /// When the server refuses a statement; a missing privilege is named with its grant.
-pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts> {
-    let family = session.family();
-    let is_recent_mysql = matches!(family, Family::MySql(8.., ..));
+pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts, Verdict> {
+    let is_recent_mysql = matches!(session.family(), Family::MySql(8.., ..));
     if options.group_replication.is_some() {
-        ensure!(is_recent_mysql, "`--group-replication` needs MySQL 8.0");
-        let mut answers = session.query_each(&[NETWORK, group::STATEMENT]).into_iter();
-        let mut next = || answers.next().context("cannot query: no answer");
-        let skip_networking = skip_networking(&next()??);
-        let rows = next()?.map_err(|error| without_grant(error, PERFORMANCE_SCHEMA))?;
-        return Ok(Facts { skip_networking, group: Membership::of(&rows), ..Facts::default() });
+        return if is_recent_mysql { ask_group(session) } else { Err(down("`--group-replication` needs MySQL 8.0")) };
     }
-    let (first, second) = match family {
+    if !is_recent_mysql && options.max_heartbeat_age.is_some() {
+        return Err(down("`--max-heartbeat-age` needs MySQL 8.0: take `--lag-from=heartbeat`"));
+    }
+    let wants_times = is_recent_mysql && (options.lag_from == LagFrom::Commit || options.max_heartbeat_age.is_some());
+    let mut answers = ask_channels(session, options, wants_times).into_iter();
+    let mut next = || answers.next().ok_or_else(no_answer);
+    let skip_networking = skip_networking(&next()??);
+    let status = next()?.map_err(|error| refusal(&error, status_grant(session.family())))?;
+    if status.is_empty() {
+        return Ok(Facts { skip_networking, ..Facts::default() });
+    }
+    let mut extras = Extras { channels: status.len(), ..Extras::default() };
+    if wants_times {
+        extras.times = next()?.map_err(|error| refusal(&error, PERFORMANCE_SCHEMA))?;
+    }
+    if let Some(table) = &options.heartbeat_table {
+        let name = table.shown();
+        extras.heartbeats = next()?.map_err(|error| match error {
+            error if error.is(&[ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR]) => {
+                down(format!("{error}: {name}"))
+            }
+            error => refusal(&error, &format!("SELECT ON {name}")),
+        })?;
+    }
+    let channels = status.iter().map(|row| channel(row, &extras, options)).collect();
+    Ok(Facts { skip_networking, channels, group: None })
+}
+
+/// The status of the channels and what else the options want, with [`NETWORK`] before it.
+fn ask_channels(session: &mut Session<'_>, options: &Options, wants_times: bool) -> Answers {
+    let heartbeats = options.heartbeat_table.as_ref().map(|table| table.statement(options.heartbeat_utc));
+    let extras = [wants_times.then_some(lag::TIMESTAMPS), heartbeats.as_deref()];
+    let statements = |status| [Some(NETWORK), Some(status)].into_iter().chain(extras).flatten().collect::<Vec<_>>();
+    let greeted = session.family();
+    let (first, second) = match greeted {
         Family::MariaDb => (ALL_SLAVES, SLAVE),
         Family::MySql(major, minor, patch) if (major, minor, patch) < (8, 0, 22) => (SLAVE, REPLICA),
         Family::MySql(..) => (REPLICA, SLAVE),
     };
-    ensure!(
-        is_recent_mysql || options.max_heartbeat_age.is_none(),
-        "`--max-heartbeat-age` needs MySQL 8.0: take `--lag-from=heartbeat`"
-    );
-    let wants_times = is_recent_mysql && (options.lag_from == LagFrom::Commit || options.max_heartbeat_age.is_some());
-    let heartbeats = options.heartbeat_table.as_ref().map(|table| table.statement(options.heartbeat_utc));
-    let beside = [wants_times.then_some(lag::TIMESTAMPS), heartbeats.as_deref()];
-    let statements =
-        |first| [Some(NETWORK), Some(first), beside[0], beside[1]].into_iter().flatten().collect::<Vec<_>>();
-
-    let mut spelling = first;
-    let answers = loop {
-        let answers = session.query_each(&statements(spelling));
-        spelling = match answers.get(1) {
-            Some(Err(error)) if error.code() == Some(SYNTAX) && spelling == first => second,
-            // A MariaDB can be told to greet as MySQL (`version=8.0.11`).
-            Some(Ok(rows)) if family != Family::MariaDb && spelling != ALL_SLAVES && rows.has("Using_Gtid") => {
-                ALL_SLAVES
-            }
-            _ => break answers,
-        };
+    // The statements of MySQL hide the named connections of a MariaDB that greets as one; this column is its own.
+    let is_mariadb = |answers: &Answers| matches!(answers.get(1), Some(Ok(rows)) if rows.has("Using_Gtid"));
+    let mut ask = |spelling| {
+        session
+            .query_by_family(|family| statements(if family == greeted { spelling } else { ALL_SLAVES }), is_mariadb)
+            .1
     };
-    let mut answers = answers.into_iter();
-    let mut next = || answers.next().context("cannot query: no answer");
+    let answers = ask(first);
+    match answers.get(1) {
+        Some(Err(error)) if error.is(&[ER_PARSE_ERROR]) => ask(second),
+        _ => answers,
+    }
+}
+
+/// The members of the replication group.
+fn ask_group(session: &mut Session<'_>) -> Result<Facts, Verdict> {
+    let mut answers = session.query_each(&[NETWORK, group::STATEMENT]).into_iter();
+    let mut next = || answers.next().ok_or_else(no_answer);
     let skip_networking = skip_networking(&next()??);
-    let status = next()?.map_err(|error| without_grant(error, status_grant(family)))?;
-    if status.is_empty() {
-        return Ok(Facts { skip_networking, ..Facts::default() });
-    }
-    let mut beside = Beside { channels: status.len(), ..Beside::default() };
-    if wants_times {
-        beside.times = next()?.map_err(|error| without_grant(error, PERFORMANCE_SCHEMA))?;
-    }
-    if let Some(table) = &options.heartbeat_table {
-        let name = table.shown();
-        beside.heartbeats = next()?.map_err(|error| match error.code() {
-            Some(code) if NO_TABLE.contains(&code) => anyhow!("{error}: {name}"),
-            _ => without_grant(error, &format!("SELECT ON {name}")),
-        })?;
-    }
-    let channels = status.iter().map(|row| channel(row, &beside, options)).collect();
-    Ok(Facts { skip_networking, channels, group: None })
+    let rows = next()?.map_err(|error| refusal(&error, PERFORMANCE_SCHEMA))?;
+    Ok(Facts { skip_networking, group: Membership::of(&rows), ..Facts::default() })
+}
+
+fn no_answer() -> Verdict {
+    down("cannot query: no answer")
 }
 
 /// Reads the answer to [`NETWORK`].
@@ -153,7 +238,7 @@ fn skip_networking(rows: &Rows) -> Variable {
 
 /// The rows that came with replication status; none where they were not asked for.
 #[derive(Default)]
-struct Beside {
+struct Extras {
     /// How many channels there are.
     channels: usize,
     /// One for each channel, in any order.
@@ -163,19 +248,19 @@ struct Beside {
 }
 
 /// The server's refusal, with the grant that is missing where that is the reason.
-fn without_grant(error: ServerError, grant: &str) -> anyhow::Error {
-    match error.code() {
-        Some(PRIVILEGE) => {
-            // The server knows best: the name of this privilege has changed more than once.
-            let grant = error.privilege().map_or_else(|| grant.to_owned(), |privilege| format!("{privilege} ON *.*"));
-            anyhow!("{error}: GRANT {grant}")
+fn refusal(error: &Error, grant: &str) -> Verdict {
+    // The server knows best: the name of this privilege has changed more than once.
+    let named = error.privilege().map(|privilege| format!("{privilege} ON *.*"));
+    match named {
+        Some(named) if error.is(&[ER_SPECIFIC_ACCESS_DENIED_ERROR]) => down(format!("{error}: GRANT {named}")),
+        _ if error.is(&[ER_SPECIFIC_ACCESS_DENIED_ERROR, ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR]) => {
+            down(format!("{error}: GRANT {grant}"))
         }
-        Some(code) if TABLE_PRIVILEGE.contains(&code) => anyhow!("{error}: GRANT {grant}"),
-        _ => error.into(),
+        _ => down(error.to_string()),
     }
 }
 
-/// Where the server does not name it.
+/// The grant for replication status, where the server does not name it.
 fn status_grant(family: Family) -> &'static str {
     match family {
         Family::MariaDb => "SLAVE MONITOR ON *.*",
@@ -183,16 +268,16 @@ fn status_grant(family: Family) -> &'static str {
     }
 }
 
-fn channel(row: &Row, beside: &Beside, options: &Options) -> Channel {
-    let text = |names: &[&str]| row.get(names).unwrap_or("NULL").to_owned();
+fn channel(row: &Row, extras: &Extras, options: &Options) -> Channel {
+    let text = |names: &[&str]| row.get(names).unwrap_or("NULL");
     let number = |names: &[&str]| row.get(names).and_then(|text| text.parse().ok()).unwrap_or_default();
     let name = row.get(&["Channel_Name", "Connection_name"]).unwrap_or_default();
-    let times = beside.times.iter().find(|times| times.get(&["CHANNEL_NAME"]) == Some(name));
+    let times = extras.times.iter().find(|times| times.get(&["CHANNEL_NAME"]) == Some(name));
     let lag = match (options.lag_from, &options.heartbeat_table, times) {
         (LagFrom::Heartbeat, Some(table), _) => {
             let source = row.get(&["Source_Server_Id", "Master_Server_Id"]);
-            let is_alone = beside.channels == 1 || options.channel.len() == 1;
-            lag::of_heartbeat(&beside.heartbeats, table, options.heartbeat_source_id, source, is_alone)
+            let is_alone = extras.channels == 1 || options.channel.len() == 1;
+            lag::of_heartbeat(&extras.heartbeats, table, options.heartbeat_source_id, source, is_alone)
         }
         (LagFrom::Commit, _, Some(times)) => lag::of_commits(times, row),
         (LagFrom::Commit, _, None) => lag::of_events(row),
@@ -200,8 +285,8 @@ fn channel(row: &Row, beside: &Beside, options: &Options) -> Channel {
     };
     Channel {
         name: name.to_owned(),
-        receiver: text(&["Replica_IO_Running", "Slave_IO_Running"]),
-        applier: text(&["Replica_SQL_Running", "Slave_SQL_Running"]),
+        receiver: text(&["Replica_IO_Running", "Slave_IO_Running"]).into(),
+        applier: text(&["Replica_SQL_Running", "Slave_SQL_Running"]).into(),
         receiver_error: number(&["Last_IO_Errno"]),
         applier_error: number(&["Last_SQL_Errno"]),
         lag,
@@ -223,7 +308,7 @@ mod tests {
 
     /// The channel that this row of status alone tells of.
     fn channel(row: &Row) -> Channel {
-        super::channel(row, &Beside::default(), &options(&[]))
+        super::channel(row, &Extras::default(), &options(&[]))
     }
 
     #[test]
@@ -238,9 +323,9 @@ mod tests {
             ("SQL_Delay", Some("0")),
             ("Channel_Name", Some("ch2")),
         ]));
-        assert_eq!((channel.name.as_str(), channel.receiver.as_str(), channel.applier.as_str()), ("ch2", "Yes", "No"));
+        assert_eq!((channel.name.as_str(), channel.receiver.word(), channel.applier.word()), ("ch2", "Yes", "No"));
         assert_eq!((channel.receiver_error, channel.applier_error), (0, 1062));
-        assert_eq!((channel.lag, channel.delay), (Lag::Unknown("lag is NULL".into()), None));
+        assert_eq!((channel.lag, channel.delay), (Lag::default(), None));
     }
 
     #[test]
@@ -254,10 +339,7 @@ mod tests {
             ("Last_SQL_Errno", Some("0")),
             ("SQL_Delay", Some("30")),
         ]));
-        assert_eq!(
-            (channel.name.as_str(), channel.receiver.as_str(), channel.applier.as_str()),
-            ("", "Connecting", "Yes")
-        );
+        assert_eq!((channel.name.as_str(), channel.receiver.word(), channel.applier.word()), ("", "Connecting", "Yes"));
         assert_eq!((channel.receiver_error, channel.applier_error), (2003, 0));
         assert_eq!((channel.lag, channel.delay), (Lag::Behind(Duration::from_secs(42)), Some(Duration::from_secs(30))));
     }
@@ -265,7 +347,7 @@ mod tests {
     #[test]
     fn a_lag_that_is_no_number_is_unknown() {
         assert_eq!(channel(&Row::of(&[("Seconds_Behind_Source", Some("-1"))])).lag, Lag::default());
-        assert_eq!(channel(&Row::of(&[])).receiver, "NULL");
+        assert_eq!(channel(&Row::of(&[])).receiver, Receiver::default());
     }
 
     #[test]
@@ -288,12 +370,12 @@ mod tests {
             ])
         };
         let beat = |id, age| Row::of(&[("ts", Some("t")), ("server_id", Some(id)), ("heartbeat_age", Some(age))]);
-        let beside = Beside {
+        let extras = Extras {
             channels: 1,
             times: Rows::of(vec![times("us"), times("eu")]),
             heartbeats: Rows::of(vec![beat("1", "9"), beat("17", "3000000")]),
         };
-        let lag = |words: &[&str]| super::channel(&status, &beside, &options(words)).lag;
+        let lag = |words: &[&str]| super::channel(&status, &extras, &options(words)).lag;
         assert_eq!(lag(&[]), Lag::Behind(Duration::from_secs(1)));
         let heartbeat = ["--lag-from=heartbeat", "--heartbeat-table=percona.heartbeat"];
         assert_eq!(lag(&heartbeat), Lag::Behind(Duration::from_secs(3)));
@@ -302,7 +384,7 @@ mod tests {
             Lag::Behind(Duration::from_micros(9))
         );
         assert_eq!(lag(&["--lag-from=commit"]), Lag::Behind(Duration::from_millis(5250)));
-        let channel = super::channel(&status, &beside, &options(&[]));
+        let channel = super::channel(&status, &extras, &options(&[]));
         assert_eq!(channel.heard, Lag::Behind(Duration::from_millis(2500)));
         assert_eq!(channel.all_applied, Some(false));
     }

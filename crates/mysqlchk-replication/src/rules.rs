@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use check::{Verdict, down, duration, up};
+use check::{Verdict, down, up};
+use client::{duration, or_null};
 
-use crate::lag::{Lag, LagFrom};
-use crate::probe::{Channel, Facts};
-use crate::{IfNotReplica, Options, Role};
+use crate::lag::{Lag, LagFrom, Unknown};
+use crate::options::{IfNotReplica, Options, Role};
+use crate::probe::{Applier, Channel, Facts, Receiver};
 
 /// What one channel is found to be, from good to bad: the worst channel of a server decides.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,15 +63,15 @@ fn judge_channels(facts: &Facts, options: &Options) -> Verdict {
 /// Both limits are inclusive.
 /// Source: `MySQL` 8.4 Reference Manual, "SHOW REPLICA STATUS Statement".
 fn find(channel: &Channel, options: &Options) -> Finding {
-    let connecting = channel.receiver == "Connecting" && options.allow_connecting;
+    let connecting = channel.receiver == Receiver::Connecting && options.allow_connecting;
     // Of a source that may be gone nothing has to be heard.
     let silent = |limit| match &channel.heard {
         Lag::Unknown(_) => true,
         Lag::Behind(heard) | Lag::Ahead(heard) => *heard > limit,
     };
-    match (channel.receiver.as_str(), channel.applier.as_str()) {
-        (receiver, _) if receiver != "Yes" && !connecting => Finding::ReceiverStopped,
-        (_, applier) if applier != "Yes" => Finding::ApplierStopped,
+    match (&channel.receiver, &channel.applier) {
+        (Receiver::Connecting | Receiver::Other(_), _) if !connecting => Finding::ReceiverStopped,
+        (_, Applier::Other(_)) => Finding::ApplierStopped,
         _ if !connecting && options.max_heartbeat_age.is_some_and(silent) => Finding::Silent,
         _ => find_by_lag(channel, connecting, options),
     }
@@ -104,10 +105,10 @@ fn verdict(finding: &Finding, channel: &Channel, options: &Options, one_of_many:
     };
     match finding {
         Finding::ReceiverStopped => {
-            down(format!("{name}receiver is `{}`, not `Yes`{}", channel.receiver, error(channel.receiver_error)))
+            down(format!("{name}receiver is `{}`, not `Yes`{}", channel.receiver.word(), error(channel.receiver_error)))
         }
         Finding::ApplierStopped => {
-            down(format!("{name}applier is `{}`, not `Yes`{}", channel.applier, error(channel.applier_error)))
+            down(format!("{name}applier is `{}`, not `Yes`{}", channel.applier.word(), error(channel.applier_error)))
         }
         Finding::Silent => {
             let limit = duration::show(options.max_heartbeat_age.unwrap_or_default());
@@ -128,8 +129,8 @@ fn verdict(finding: &Finding, channel: &Channel, options: &Options, one_of_many:
             error(channel.receiver_error)
         )),
         Finding::LagUnknown => {
-            let why = if let Lag::Unknown(why) = &channel.lag { why } else { "lag is NULL" };
-            down(format!("{name}{why}"))
+            let why = if let Lag::Unknown(why) = &channel.lag { why } else { &Unknown::Null };
+            down(format!("{name}{}", unknown(why)))
         }
         Finding::Ahead(ahead) => down(format!(
             "{name}lag{} is {} in the future, limit is {}: {SET_CLOCKS}",
@@ -142,6 +143,22 @@ fn verdict(finding: &Finding, channel: &Channel, options: &Options, one_of_many:
         Finding::Connecting => {
             up(format!("{name}receiver is `Connecting`, which is allowed{}", error(channel.receiver_error)))
         }
+    }
+}
+
+/// Why a lag is unknown.
+fn unknown(why: &Unknown) -> String {
+    match why {
+        Unknown::Null => "lag is NULL".into(),
+        Unknown::NoHeartbeat(Some(id), table) => format!("no heartbeat of server {id} in {table}"),
+        Unknown::NoHeartbeat(None, table) => format!("no heartbeat in {table}"),
+        Unknown::OneHeartbeatForSeveral => {
+            "`--heartbeat-source-id` is for one channel: name it with `--channel`".into()
+        }
+        Unknown::NeverHeard => "source was never heard".into(),
+        Unknown::Commit => "lag by commit is unknown".into(),
+        Unknown::CommitAndNotAllApplied => "lag by commit is unknown: not all that was received is applied".into(),
+        Unknown::NoCommits => "lag by commit needs MySQL 8.0 or MariaDB 11.6".into(),
     }
 }
 
@@ -189,7 +206,7 @@ fn judge_member(facts: &Facts, role: Role, options: &Options) -> Verdict {
     if let Some(wanted) = wanted.filter(|wanted| member.role != *wanted) {
         return down(format!("member role is {}, not {wanted}", member.role));
     }
-    let queue = member.applier_queue.map_or_else(|| "NULL".to_owned(), |queue| queue.to_string());
+    let queue = or_null(member.applier_queue);
     match options.max_applier_queue {
         Some(limit) if member.applier_queue.is_none_or(|queue| queue > limit) => {
             down(format!("applier queue is {queue}, limit is {limit}"))
@@ -201,7 +218,7 @@ fn judge_member(facts: &Facts, role: Role, options: &Options) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use check::group::Membership;
+    use client::group::Membership;
 
     fn channel(receiver: &str, applier: &str, lag: Option<u64>) -> Channel {
         Channel {
@@ -315,20 +332,19 @@ mod tests {
             ),
             (vec![channel("Yes", "Yes", None)], options(), "down: lag is NULL"),
             (
-                vec![Channel { lag: Lag::Unknown("no heartbeat of server 17 in a.b".into()), ..connecting() }],
+                vec![Channel {
+                    lag: Lag::Unknown(Unknown::NoHeartbeat(Some("17".into()), "a.b".into())),
+                    ..connecting()
+                }],
                 Options { lag_from: LagFrom::Heartbeat, ..allowing() },
                 "down: no heartbeat of server 17 in a.b",
             ),
             (
-                vec![found(Lag::Unknown("no heartbeat of server 17 in percona.heartbeat".into()))],
+                vec![found(Lag::Unknown(Unknown::NoHeartbeat(Some("17".into()), "percona.heartbeat".into())))],
                 by(LagFrom::Heartbeat),
                 "down: no heartbeat of server 17 in percona.heartbeat",
             ),
-            (
-                vec![found(Lag::Unknown("lag by commit is unknown".into()))],
-                by(LagFrom::Commit),
-                "down: lag by commit is unknown",
-            ),
+            (vec![found(Lag::Unknown(Unknown::Commit))], by(LagFrom::Commit), "down: lag by commit is unknown"),
             (vec![channel("Yes", "Yes", Some(31))], options(), "down: lag is 31s, limit is 30s"),
             (vec![channel("Yes", "Yes", Some(30))], options(), "up: lag is 30s, limit is 30s"),
             (

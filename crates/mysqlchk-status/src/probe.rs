@@ -6,11 +6,12 @@
 
 use std::borrow::Cow;
 
-use anyhow::Context;
-use check::group::{self, Membership};
-use check::{Family, Row, Rows, ServerError, Session, Variable};
+use check::{Verdict, down};
+use client::error::{ER_TABLEACCESS_DENIED_ERROR, ER_UNKNOWN_SYSTEM_VARIABLE};
+use client::group::{self, Membership};
+use client::{Error, Family, Row, Rows, Session, Variable};
 
-use crate::Options;
+use crate::options::Options;
 
 /// `MariaDB` built with wsrep, which every packaged one is (10.1 and later). `transaction_read_only` is an alias since 11.1.
 const MARIADB: &str = "SELECT @@global.read_only AS read_only, @@global.skip_networking AS skip_networking, \
@@ -51,11 +52,6 @@ const PLAIN: &str = "SELECT @@global.read_only AS read_only, @@global.skip_netwo
 const ANY: &str = "SELECT @@global.read_only AS read_only, @@global.skip_networking AS skip_networking, \
     @@global.auto_increment_increment AS auto_increment_increment, \
     @@global.auto_increment_offset AS auto_increment_offset";
-
-/// The server does not know a variable of the statement (`ER_UNKNOWN_SYSTEM_VARIABLE`).
-const UNKNOWN_VARIABLE: u16 = 1193;
-/// The account may not read the table (`ER_TABLEACCESS_DENIED_ERROR`).
-const TABLE_PRIVILEGE: u16 = 1142;
 
 /// What the server says of itself. Unknown is NULL or a server that has no such switch.
 #[derive(Debug, Default, Clone, serde::Serialize)]
@@ -103,21 +99,32 @@ pub(crate) enum Group {
 ///
 /// # Errors
 /// When the server refuses the statement, or answers without a row.
-pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> anyhow::Result<Facts> {
-    let family = session.family();
-    let first = statement(family);
-    let members = group::statement(family).filter(|_| options.require_writable);
-    let statements = members.map_or(vec![&*first], |members| vec![&*first, GROUP_NAME, members]);
-    let mut answers = session.query_each(&statements).into_iter();
-    let mut next = || answers.next().context("cannot query: no answer");
-    let (rows, as_asked) = match next()? {
-        Err(error) if error.code() == Some(UNKNOWN_VARIABLE) => (ask_another_way(session, &first, error)?, false),
-        answer => (answer?, true),
+pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts, Verdict> {
+    let members = |family| group::statement(family).filter(|_| options.require_writable);
+    let statements = |family| {
+        let group = members(family).map(|members| [GROUP_NAME.into(), members.into()]);
+        [statement(family)].into_iter().chain(group.into_iter().flatten()).collect()
     };
-    let facts = rows.first().map(facts).context("cannot query: the answer has no row")?;
+    let (family, answers) =
+        session.query_by_family(statements, |answers| matches!(answers.first(), Some(Err(error)) if is_unknown(error)));
+    let mut answers = answers.into_iter();
+    let mut next = || answers.next().ok_or_else(|| down("cannot query: no answer"));
+    let (rows, members) = match next()? {
+        Err(error) if is_unknown(&error) => (ask_for_less(session, &statement(family), error)?, None),
+        answer => (answer?, members(family)),
+    };
+    let facts = rows.first().map(facts).ok_or_else(no_row)?;
     // What was asked for has to be there: a partial answer is no answer.
-    let group = if as_asked && members.is_some() { group(&next()??, next())? } else { Group::None };
+    let group = if members.is_some() { group(&next()??, next())? } else { Group::None };
     Ok(Facts { group, ..facts })
+}
+
+fn is_unknown(error: &Error) -> bool {
+    error.is(&[ER_UNKNOWN_SYSTEM_VARIABLE])
+}
+
+fn no_row() -> Verdict {
+    down("cannot query: the answer has no row")
 }
 
 /// The switches, in the words of this server.
@@ -132,24 +139,24 @@ fn statement(family: Family) -> Cow<'static, str> {
 
 /// The place in a replication group, from the name of the group and the members. A plugin without the name of a group is
 /// loaded, and no more: it cannot be started (as after a cluster was dissolved).
-fn group(name: &Rows, members: anyhow::Result<Result<Rows, ServerError>>) -> anyhow::Result<Group> {
+fn group(name: &Rows, members: Result<Result<Rows, Error>, Verdict>) -> Result<Group, Verdict> {
     let members = members?;
     if name.first().and_then(|row| row.get(&["group_name"])).is_none_or(str::is_empty) {
         return Ok(Group::None);
     }
     match members {
-        Ok(members) => Membership::of(&members).map(Group::Seen).context("cannot query: the answer has no row"),
-        Err(error) if error.code() == Some(TABLE_PRIVILEGE) => Ok(Group::Hidden),
+        Ok(members) => Membership::of(&members).map(Group::Seen).ok_or_else(no_row),
+        Err(error) if error.is(&[ER_TABLEACCESS_DENIED_ERROR]) => Ok(Group::Hidden),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Where a variable is unknown: a `MariaDB` can be told to greet as `MySQL` (`version=8.0.11`), or is built without wsrep.
-fn ask_another_way(session: &mut Session<'_>, asked: &str, unknown: ServerError) -> Result<Rows, ServerError> {
+/// Where a variable is unknown, as on a `MariaDB` built without wsrep.
+fn ask_for_less(session: &mut Session<'_>, asked: &str, unknown: Error) -> Result<Rows, Error> {
     let mut answer = Err(unknown);
-    for statement in [MARIADB, PLAIN, ANY].into_iter().filter(|statement| *statement != asked) {
+    for statement in [PLAIN, ANY].into_iter().filter(|statement| *statement != asked) {
         answer = session.query(statement);
-        if !matches!(&answer, Err(error) if error.code() == Some(UNKNOWN_VARIABLE)) {
+        if !answer.as_ref().is_err_and(is_unknown) {
             break;
         }
     }
@@ -200,12 +207,12 @@ mod tests {
         let member = || Rows::of(vec![Row::of(&[("is_own", Some("1")), ("MEMBER_STATE", Some("OFFLINE"))])]);
         assert!(matches!(group(&named, Ok(Ok(member()))), Ok(Group::Seen(_))));
         assert!(group(&named, Ok(Ok(Rows::default()))).is_err());
-        assert!(group(&named, Err(anyhow::anyhow!("cannot query: no answer"))).is_err());
+        assert!(group(&named, Err(down("cannot query: no answer"))).is_err());
         // No plugin, and one that is merely loaded.
         for none in [Rows::default(), plugin(Some("")), plugin(None)] {
             assert!(matches!(group(&none, Ok(Ok(member()))), Ok(Group::None)), "{none:?}");
             // Also where there is nothing to see.
-            assert!(group(&none, Err(anyhow::anyhow!("cannot query: no answer"))).is_err());
+            assert!(group(&none, Err(down("cannot query: no answer"))).is_err());
         }
     }
 

@@ -1,9 +1,10 @@
 //! Decides whether a server may take the traffic it is meant for. Pure: no I/O, no clock.
 
 use check::{Verdict, down, up};
+use client::or_null;
 
+use crate::options::{AutoIncrement, Options};
 use crate::probe::{Facts, Group};
-use crate::{AutoIncrement, Options};
 
 /// Applies the rules of mysqlchk-status(8); the first that matches wins.
 pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
@@ -23,10 +24,10 @@ pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
     if let Some(AutoIncrement { increment, offset }) = options.require_auto_increment {
         let (found, own) = (facts.auto_increment_increment, facts.auto_increment_offset);
         if found.is_none_or(|found| found < increment) {
-            return down(format!("auto_increment_increment is {}, not {increment} or more", text(found)));
+            return down(format!("auto_increment_increment is {}, not {increment} or more", or_null(found)));
         }
         if own != Some(offset) {
-            return down(format!("auto_increment_offset is {}, not {offset}", text(own)));
+            return down(format!("auto_increment_offset is {}, not {offset}", or_null(own)));
         }
     }
     if options.require_read_only && (facts.read_only.is_off() || !facts.read_only.is_known()) {
@@ -60,15 +61,11 @@ fn refusal_of_writes(facts: &Facts) -> Option<String> {
     }
 }
 
-fn text(number: Option<u32>) -> String {
-    number.map_or_else(|| "NULL".to_owned(), |number| number.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use check::Variable;
-    use check::group::Membership;
+    use client::Variable;
+    use client::group::Membership;
 
     fn some(text: &str) -> Variable {
         text.into()

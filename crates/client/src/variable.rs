@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// The text of a server variable; nothing when it is NULL or the server has no such variable. What is nothing is unknown:
-/// it is neither on nor off, and equals no word.
+/// The text of a server variable; unknown when it is NULL or the server has no such variable. An unknown value is neither
+/// on nor off, and equals no word.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Variable(Option<String>);
@@ -35,7 +35,7 @@ impl Variable {
         self.is("OFF") || self.is("0")
     }
 
-    /// Whether it is known, and anything but off: a switch that a server has and that is not where it should be.
+    /// Whether it is known and not off: a switch that this server has, and that is not in its usual place.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.is_known() && !self.is_off()
@@ -54,8 +54,16 @@ impl Variable {
     /// The value as it is; `NULL` when unknown.
     #[must_use]
     pub fn text(&self) -> &str {
-        self.0.as_deref().unwrap_or("NULL")
+        self.0.as_deref().unwrap_or(NULL)
     }
+}
+
+/// How a value that is unknown is shown.
+const NULL: &str = "NULL";
+
+/// A value as it is shown; `NULL` when it is unknown.
+pub fn or_null(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| NULL.to_owned(), |value| value.to_string())
 }
 
 impl fmt::Display for Variable {

@@ -6,8 +6,8 @@
 
 use serde::Serialize;
 
+use crate::family::Family;
 use crate::rows::Row;
-use crate::server::Family;
 
 /// Asks for the members as this server sees them, and for its own applier queue. `MySQL` 8.0.2 and later; no row on a
 /// server without the plugin. Privilege: `SELECT` on `performance_schema.replication_group_members` and

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
-use crate::args::switch;
-use crate::option_file::read_trusted;
+use crate::trusted::{self, Opener};
+use crate::watch::Watch;
 
 /// The driver trusts the authorities of this crate beside those of `ssl-ca`. The real list does not have the name, and
 /// then this does not compile.
@@ -36,12 +36,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     ssl_key: Option<PathBuf>,
     /// MariaDB's word for REQUIRED
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "1",
-          value_parser = switch, help_heading = "Server")]
+    #[arg(long, help_heading = "Server")]
     ssl: Option<bool>,
     /// MariaDB's word for `VERIFY_IDENTITY`
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "1",
-          value_parser = switch, help_heading = "Server")]
+    #[arg(long, help_heading = "Server")]
     ssl_verify_server_cert: Option<bool>,
 }
 
@@ -139,7 +137,8 @@ impl Tls {
     ///
     /// # Errors
     /// A file that cannot be read, that others may write, that is too large, or that has nothing of its kind in it.
-    pub fn ensure_files(&self) -> Result<()> {
+    pub fn ensure_files(&self, watch: &dyn Watch) -> Result<()> {
+        let mut opener = Opener::new(watch);
         let (certificate, key) =
             self.identity.as_ref().map_or((None, None), |(certificate, key)| (Some(certificate), Some(key)));
         for (option, file, kind) in [
@@ -148,15 +147,16 @@ impl Tls {
             ("ssl-key", key, "PRIVATE KEY-----"),
         ] {
             if let Some(file) = file {
-                ensure_pem(file, kind).with_context(|| format!("cannot use `{option}` {}", file.display()))?;
+                ensure_pem(&mut opener, file, kind)
+                    .with_context(|| format!("cannot use `{option}` {}", file.display()))?;
             }
         }
         Ok(())
     }
 }
 
-fn ensure_pem(file: &Path, kind: &str) -> Result<()> {
-    let bytes = read_trusted(file, FILE_MAX)?;
+fn ensure_pem(opener: &mut Opener<'_>, file: &Path, kind: &str) -> Result<()> {
+    let bytes = trusted::read(opener.open(file), FILE_MAX)?;
     let text = String::from_utf8_lossy(&bytes);
     ensure!(!text.contains("ENCRYPTED"), "the key has a passphrase, which nobody is here to type");
     ensure!(text.contains(kind), "there is no PEM of a {} in it", kind.trim_end_matches('-').to_lowercase());
@@ -280,7 +280,7 @@ mod tests {
         let refused = |text: &str, mode: u32| {
             std::fs::write(&file, text).unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-            tls.ensure_files().map_err(|error| format!("{error:#}"))
+            tls.ensure_files(&()).map_err(|error| format!("{error:#}"))
         };
         let place = format!("cannot use `ssl-ca` {}: ", file.display());
         assert_eq!(refused("-----BEGIN CERTIFICATE-----", 0o644), Ok(()));
@@ -288,6 +288,6 @@ mod tests {
         assert!(refused("-----BEGIN CERTIFICATE-----", 0o666).unwrap_err().contains("others may write it"));
         assert!(refused(&" ".repeat(1024 * 1024 + 1), 0o644).unwrap_err().ends_with("larger than 1024 KiB"));
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(tls.ensure_files().map_err(|error| format!("{error:#}")), Err(format!("{place}no such file")));
+        assert_eq!(tls.ensure_files(&()).map_err(|error| format!("{error:#}")), Err(format!("{place}no such file")));
     }
 }

@@ -1,0 +1,297 @@
+//! The options that every check has, beside those of every program; and a check as configured.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, ArgMatches, Args, Command};
+use client::command_line::{self, Asked, Configured, Program};
+use client::{Account, Target, Watch, duration, options};
+
+use crate::render::{Form, Format, Reply};
+use crate::request::{Instance, Request};
+use crate::share::{Key, Sharing};
+use crate::stream;
+use crate::verdict::{Verdict, down, misconfigured};
+use crate::{Check, Validate};
+
+/// The budget when none is set: below the second that `HAProxy`'s `inter 1s` gives a whole check.
+pub const DEFAULT_BUDGET: Duration = Duration::from_millis(900);
+/// Where the state of `--share` lives: made at install and at boot, owned by the user of the checks.
+const DEFAULT_SHARE_DIR: &str = "/run/mysqlchk";
+/// The options that set how an answer is shown, which instances a request may choose, or where answers are shared: the
+/// answer is the same whatever they are.
+const WITHOUT_BEARING: [&str; 5] = ["format", "quiet", "reason-phrase", "allow-port", "share-dir"];
+
+/// The options that every check has.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+struct Options {
+    /// Answer within this time, whatever hangs
+    #[arg(long, value_name = "TIME", default_value = "900ms", value_parser = duration::parse_positive, help_heading = "Answer")]
+    timeout: Duration,
+    /// Answer in this form; auto is text on a terminal and http elsewhere
+    #[arg(long, value_name = "FORM", value_enum, default_value_t, help_heading = "Answer")]
+    format: Format,
+    /// In the text form say nothing when up
+    #[arg(long, help_heading = "Answer")]
+    quiet: bool,
+    /// Put the reason into the HTTP status line, where HAProxy shows it
+    #[arg(long, help_heading = "Answer")]
+    reason_phrase: bool,
+    /// Let a request choose this instance with `?port=PORT` (repeat for more)
+    #[arg(long, value_name = "PORT", action = ArgAction::Append, value_parser = options::port, help_heading = "Server")]
+    allow_port: Vec<u16>,
+    /// Share one answer among the checks that ask the same within this time [default: do not share]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, help_heading = "Answer")]
+    share: Option<Duration>,
+    /// Keep the state of --share in this directory
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_SHARE_DIR, help_heading = "Answer")]
+    share_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[group(skip)]
+struct Own<O: Args> {
+    #[command(flatten)]
+    shared: Options,
+    #[command(flatten, next_help_heading = "Rules")]
+    rules: O,
+}
+
+/// A check as configured.
+#[derive(Debug)]
+pub struct Plan<O> {
+    /// The server to ask when the request names none.
+    pub target: Target,
+    /// Who logs in.
+    pub account: Account,
+    /// What the whole run may take.
+    pub budget: Duration,
+    /// How the outcome is shown.
+    pub reply: Reply,
+    /// The options of this check alone.
+    pub rules: O,
+    allowed_ports: Vec<u16>,
+    sharing: Option<Sharing>,
+    /// The options that bear on the answer, as [`in_force`] writes them; empty where answers are not shared.
+    in_force: String,
+}
+
+/// What a run was asked to do.
+#[derive(Debug)]
+pub enum Task<O> {
+    /// Make the check.
+    Check(Box<Plan<O>>),
+    /// Show this text to a person.
+    Print(String),
+}
+
+/// Reads the option files and the command line of a check.
+///
+/// # Errors
+/// An option file that cannot be used; an option or value that does not exist; options that contradict each other. The
+/// reason names the place and the cure.
+pub fn read<C: Check>(arguments: &[OsString], watch: &dyn Watch) -> Result<Task<C::Options>, Verdict> {
+    let program = Program { name: C::NAME, about: C::ABOUT, version: env!("CARGO_PKG_VERSION") };
+    let mut in_force = String::new();
+    let note = |command: &Command, matches: &ArgMatches| {
+        if matches.contains_id("share") {
+            in_force = self::in_force(command, matches);
+        }
+    };
+    let asked = command_line::parse::<Own<C::Options>>(program, arguments, watch, note);
+    match asked.map_err(|error| misconfigured(format!("{error:#}")))? {
+        Asked::Print(text) => Ok(Task::Print(text)),
+        Asked::Run(configured) => {
+            configured.own.rules.validate().map_err(misconfigured)?;
+            Ok(Task::Check(Box::new(Plan::new(C::NAME, configured, in_force))))
+        }
+    }
+}
+
+/// The options that bear on the answer, with the values they have after files and command line, each as ` --option="value"`.
+/// Quoted, a value cannot look like another option or line.
+fn in_force(command: &Command, matches: &ArgMatches) -> String {
+    let mut text = String::new();
+    for argument in command.get_arguments() {
+        let Some(option) = argument.get_long().filter(|option| !WITHOUT_BEARING.contains(option)) else { continue };
+        for value in matches.get_raw(argument.get_id().as_str()).into_iter().flatten() {
+            let _ = write!(text, " --{option}=\"{}\"", value.as_encoded_bytes().escape_ascii());
+        }
+    }
+    text
+}
+
+impl<O: Args> Plan<O> {
+    fn new(program: &'static str, configured: Configured<Own<O>>, in_force: String) -> Plan<O> {
+        let Configured { target, account, own: Own { shared, rules } } = configured;
+        let form = stream::form(shared.format);
+        Plan {
+            target,
+            account,
+            budget: shared.timeout,
+            reply: Reply { program, form, quiet: shared.quiet, reason_phrase: shared.reason_phrase, head: false },
+            rules,
+            allowed_ports: shared.allow_port,
+            sharing: shared.share.map(|limit| Sharing { limit, directory: shared.share_dir }),
+            in_force,
+        }
+    }
+}
+
+impl<O> Plan<O> {
+    /// The server that a request asks for: the configured one, or that of `?port=`.
+    ///
+    /// # Errors
+    /// Bytes that are not a request; a request that names an instance it may not choose, or does not name one plainly.
+    pub fn target(&self, request: &Request) -> Result<Target, Verdict> {
+        match request {
+            Request::Garbage(what) => Err(down(*what)),
+            Request::Http { instance: Instance::Port(port), .. } => self.instance(port),
+            Request::Http { instance: Instance::Unclear, .. } if !self.allowed_ports.is_empty() => {
+                Err(down("the request does not name its port plainly: write `?port=PORT`"))
+            }
+            Request::Http { .. } | Request::Silence => Ok(self.target.clone()),
+        }
+    }
+
+    /// The instance of `?port=`, on the same host over TCP.
+    fn instance(&self, port: &str) -> Result<Target, Verdict> {
+        match options::port(port) {
+            Err(_) => Err(down(format!("`port={}` in the request is no port", port.get(..16).unwrap_or(port)))),
+            Ok(number) if self.allowed_ports.contains(&number) => Ok(self.target.on_port(number)),
+            Ok(number) => Err(down(format!("port {number} is not allowed: start with `--allow-port {number}`"))),
+        }
+    }
+
+    /// What identifies an answer of this check about `target`, when answers are shared: the options in force, and the
+    /// instance when a request chose it. The password is no option; the file that has it is.
+    #[must_use]
+    pub fn key(&self, target: &Target) -> Option<Key> {
+        let sharing = self.sharing.as_ref()?;
+        let (program, version, in_force) = (self.reply.program, env!("CARGO_PKG_VERSION"), &self.in_force);
+        let chosen = if *target == self.target { String::new() } else { format!(" ?port={}", target.endpoint) };
+        Some(Key::new(sharing, program, format!("{program} {version}{in_force}{chosen}")))
+    }
+
+    /// Whether anybody sees the facts of this run.
+    #[must_use]
+    pub fn wants_facts(&self) -> bool {
+        self.reply.form == Form::Json || self.sharing.is_some()
+    }
+}
+
+/// How a run answers whose options cannot be read: in the form that was typed, where it can be recognised.
+#[must_use]
+pub fn reply_without_options(program: &'static str, arguments: &[OsString]) -> Reply {
+    let typed = arguments.get(1..).unwrap_or_default();
+    let format = match command_line::value_of("--format", typed).and_then(|value| value.into_string().ok()).as_deref() {
+        Some("text") => Format::Text,
+        Some("json") => Format::Json,
+        Some("http") => Format::Http,
+        _ => Format::Auto,
+    };
+    // The reason is all the operator gets to see of a check that is not configured, so it goes where HAProxy shows it.
+    Reply { program, form: stream::form(format), quiet: false, reason_phrase: true, head: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use client::Session;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Of the name that every check gives its own: clap makes a group of each, and no two may be the same.
+    #[derive(Debug, Args)]
+    struct Options {
+        #[arg(long)]
+        require_writable: bool,
+        #[arg(long, value_parser = |text: &str| Ok::<_, String>(Unshown(text.into())))]
+        unshown: Option<Unshown>,
+    }
+
+    /// A value whose `Debug` shows nothing, like that of a secret.
+    #[derive(Clone)]
+    struct Unshown(#[expect(dead_code, reason = "only its place in the key counts")] String);
+
+    impl std::fmt::Debug for Unshown {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            Ok(())
+        }
+    }
+
+    impl Validate for Options {}
+
+    struct Status;
+
+    impl Check for Status {
+        const NAME: &'static str = "mysqlchk-status";
+        const ABOUT: &'static str = "";
+        type Options = Options;
+        type Facts = ();
+
+        fn probe(_: &mut Session<'_>, _: &Options) -> Result<(), Verdict> {
+            Ok(())
+        }
+
+        fn judge((): &(), _: &Options) -> Verdict {
+            down("")
+        }
+    }
+
+    /// The plan of this option file and these words.
+    fn plan(text: &str, words: &[&str]) -> Plan<Options> {
+        let name = format!("plan-{}-{:?}.cnf", std::process::id(), std::thread::current().id());
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let option = format!("--defaults-file={}", file.display());
+        let line: Vec<_> = ["program", &option].into_iter().chain(words.iter().copied()).map(OsString::from).collect();
+        let task = read::<Status>(&line, &());
+        std::fs::remove_file(&file).unwrap();
+        match task.unwrap() {
+            Task::Check(plan) => *plan,
+            Task::Print(text) => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn answers_are_shared_only_by_the_same_question() {
+        let key = |text: &str, words: &[&str]| {
+            let plan = plan(text, &[&["--share=500ms"], words].concat());
+            format!("{:?}", plan.key(&plan.target).unwrap())
+        };
+        let plain = key("", &[]);
+        assert_eq!(plain, key("", &["--format=json", "--quiet", "--reason-phrase", "--allow-port=3307"]));
+        for words in [
+            &["--require-writable"][..],
+            &["--user=other"],
+            &["--socket=/a"],
+            &["--port=3307"],
+            &["--timeout=800ms"],
+            &["--share=400ms"],
+            &["--share-dir=/a"],
+            &["--extra-port=3307"],
+            &["--ssl-mode=REQUIRED"],
+            &["--ssl-ca=/a"],
+            &["--unshown=a"],
+        ] {
+            assert_ne!(plain, key("", words), "{words:?}");
+        }
+        assert_ne!(key("", &["--unshown=a"]), key("", &["--unshown=b"]));
+        // What is in force counts, and not how it came to be.
+        assert_eq!(plain, key("", &["--timeout=900ms"]));
+        assert_eq!(
+            key("[mysqlchk]\nuser=a\nrequire-writable\n", &["--user=b"]),
+            key("", &["--require-writable=1", "-ub"])
+        );
+        let several = plan("", &["--share=500ms", "--allow-port=3307"]);
+        let asked = |target: &Target| format!("{:?}", several.key(target));
+        assert_ne!(asked(&several.instance("3307").unwrap()), asked(&several.target));
+        assert!(!key("[client]\npassword=hidden\n", &[]).contains("hidden"));
+        let unshared = plan("", &[]);
+        assert!(unshared.key(&unshared.target).is_none());
+    }
+}

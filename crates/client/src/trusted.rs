@@ -1,0 +1,96 @@
+//! Files that decide what is asked and whom we trust: only their owner may write them. And the secrets in them.
+
+use std::any::Any;
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Result, anyhow, ensure};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::watch::Watch;
+
+/// A password. It has no `Display`, and its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(password: String) -> Secret {
+        Secret(password)
+    }
+
+    /// The password itself, for the login and nothing else.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("*****")
+    }
+}
+
+/// Opens files, and warns the program's [`Watch`] of one that may hang.
+pub(crate) struct Opener<'w> {
+    watch: &'w dyn Watch,
+    warned: Option<Box<dyn Any>>,
+}
+
+impl Opener<'_> {
+    pub(crate) fn new(watch: &dyn Watch) -> Opener<'_> {
+        Opener { watch, warned: None }
+    }
+
+    /// Opens a file or a directory for reading. Where the path leaves the file system of `/` it may lead to one that hangs.
+    pub(crate) fn open(&mut self, path: &Path) -> io::Result<File> {
+        // O_NONBLOCK: opening a FIFO must not wait for its writer.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        if self.warned.is_none() {
+            let here = || rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_XDEV);
+            // A relative path begins in a directory that may be anywhere.
+            let opened = if path.is_absolute() { retry_on_intr(here) } else { Err(Errno::XDEV) };
+            match opened {
+                // The last two: a kernel before 5.6, and a sandbox that does not know the call.
+                Err(Errno::XDEV | Errno::NOSYS | Errno::PERM) => self.warned = self.watch.may_hang(),
+                opened => return Ok(opened?.into()),
+            }
+        }
+        Ok(retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?.into())
+    }
+}
+
+/// Reads a regular file of at most `max` bytes that only its owner may write.
+///
+/// # Errors
+/// A file of another kind, or one that cannot be read. The message says why and does not name the file.
+pub(crate) fn read(opened: io::Result<File>, max: u64) -> Result<Vec<u8>> {
+    let file = opened.map_err(|error| io_words(&error))?;
+    let about = file.metadata().map_err(|error| io_words(&error))?;
+    ensure!(about.is_file(), "it is no regular file");
+    ensure_only_owner_writes(&about)?;
+    ensure!(about.len() <= max, "it is larger than {} KiB", max / 1024);
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len())? + 1);
+    file.take(max).read_to_end(&mut bytes).map_err(|error| io_words(&error))?;
+    Ok(bytes)
+}
+
+pub(crate) fn ensure_only_owner_writes(about: &Metadata) -> Result<()> {
+    let mode = about.mode() & 0o7777;
+    ensure!(mode & 0o022 == 0, "others may write it (mode {mode:04o}): run `chmod go-w` on it");
+    Ok(())
+}
+
+/// Why a file cannot be used, with the user who could not.
+pub(crate) fn io_words(error: &io::Error) -> anyhow::Error {
+    use io::ErrorKind::{NotFound, PermissionDenied};
+    match error.kind() {
+        NotFound => anyhow!("no such file"),
+        PermissionDenied => anyhow!("permission denied (uid {})", rustix::process::geteuid().as_raw()),
+        kind => anyhow!("{kind}"),
+    }
+}

@@ -1,0 +1,42 @@
+//! The options of galera-chk(8) alone.
+
+use check::Validate;
+use client::number;
+
+/// The options of this check alone.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Whether a node that sends a state transfer may take traffic
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "never")]
+    pub(crate) available_when_donor: Donor,
+    /// Up while `wsrep_desync` is ON
+    #[arg(long)]
+    pub(crate) available_when_desynced: bool,
+    /// Up although the node is read-only
+    #[arg(long)]
+    pub(crate) available_when_readonly: bool,
+    /// Down in a component of fewer members
+    #[arg(long, value_name = "MEMBERS", default_value_t = 1, value_parser = number::<u64>(0..=u64::MAX))]
+    pub(crate) min_cluster_size: u64,
+    /// Down when more write sets wait to be applied [default: no limit]
+    #[arg(long, value_name = "WRITESETS", value_parser = number::<u64>(0..=u64::MAX))]
+    pub(crate) max_recv_queue: Option<u64>,
+    /// Up although the server takes no connections over TCP
+    #[arg(long)]
+    pub(crate) allow_skip_networking: bool,
+}
+
+/// When a donor may take traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Donor {
+    /// Not while it is a donor.
+    Never,
+    /// When its state transfer method does not block writes.
+    Nonblocking,
+    /// When no other member could serve.
+    Last,
+    /// Always.
+    Always,
+}
+
+impl Validate for Options {}
