@@ -77,7 +77,7 @@ impl Stage {
             let overlap = seen.overlap();
             assert!(overlap < OVERLAP, "{release:?}: two writers for {overlap:?}");
             for _ in 1..seen.writers(self.begin).len() {
-                figures.push(("two writers at a time, over all transitions", *release, overlap));
+                figures.push((TWO_WRITERS, *release, overlap));
             }
         }
         figures
@@ -151,18 +151,30 @@ impl Stage {
 /// What was measured, with which release, and the time.
 type Figure = (&'static str, Release, Duration);
 
+// The figures.
+const KILLED: &str = "db01 is killed: until db02 accepts a write";
+const FROZEN: &str = "db01 freezes: until db02 accepts a write";
+const BROKEN: &str = "db01 stops replicating: until db02 accepts a write";
+const KILLED_READS: &str = "db01 is killed: last read from its replicas";
+const FROZEN_READS: &str = "db01 freezes: last read from its replicas";
+const STANDBY_KILLED: &str = "db02 is killed: longest wait of a write";
+const STANDBY_FROZEN: &str = "db02 freezes: longest wait of a write";
+const RELOADED: &str = "HAProxy is reloaded: longest wait of a write";
+const STARTED: &str = "HAProxy starts: until the first connection is served";
+const TWO_WRITERS: &str = "two writers at a time, over all transitions";
+
 /// What each figure may be at most, and its median.
 const BOUNDS: [(&str, Duration, Duration); 10] = [
-    ("db01 is killed: until db02 accepts a write", ms(2500), ms(2000)),
-    ("db01 freezes: until db02 accepts a write", ms(3500), ms(3500)),
-    ("db01 stops replicating: until db02 accepts a write", ms(5000), ms(5000)),
-    ("db01 is killed: last read from its replicas", ms(3000), ms(3000)),
-    ("db01 freezes: last read from its replicas", ms(3000), ms(3000)),
-    ("db02 is killed: longest wait of a write", ms(1500), ms(500)),
-    ("db02 freezes: longest wait of a write", ms(1500), ms(500)),
-    ("HAProxy is reloaded: longest wait of a write", ms(1500), ms(500)),
-    ("HAProxy starts: until the first connection is served", ms(5000), ms(5000)),
-    ("two writers at a time, over all transitions", OVERLAP, OVERLAP),
+    (KILLED, ms(2500), ms(2000)),
+    (FROZEN, ms(3500), ms(3500)),
+    (BROKEN, ms(5000), ms(5000)),
+    (KILLED_READS, ms(3000), ms(3000)),
+    (FROZEN_READS, ms(3000), ms(3000)),
+    (STANDBY_KILLED, ms(1500), ms(500)),
+    (STANDBY_FROZEN, ms(1500), ms(500)),
+    (RELOADED, ms(1500), ms(500)),
+    (STARTED, ms(5000), ms(5000)),
+    (TWO_WRITERS, OVERLAP, OVERLAP),
 ];
 
 /// What is allowed from the demotion of a writer on.
@@ -276,11 +288,11 @@ fn transitions(rounds: u32) -> Vec<Figure> {
     let stage = Stage::start(&[]);
     let mut figures = Vec::new();
     for _ in 0..rounds {
-        figures.extend(stage.reload(BOUNDS[7].0, "db01"));
+        figures.extend(stage.reload(RELOADED, "db01"));
         for (fault, writes, reads) in [
-            (Fault::Kill, BOUNDS[0].0, BOUNDS[3].0),
-            (Fault::Freeze, BOUNDS[1].0, BOUNDS[4].0),
-            (Fault::StopApplier, BOUNDS[2].0, ""),
+            (Fault::Kill, KILLED, KILLED_READS),
+            (Fault::Freeze, FROZEN, FROZEN_READS),
+            (Fault::StopApplier, BROKEN, ""),
         ] {
             let begin = stage.site.break_by(DB01, fault);
             figures.extend(stage.until_moved(writes, begin, &["db01", "db02"]));
@@ -288,13 +300,13 @@ fn transitions(rounds: u32) -> Vec<Figure> {
             figures.extend(stage.last_reads(reads, begin, &["db03", "db04"]));
             if fault != Fault::Freeze {
                 // Of a writer that is not the first.
-                figures.extend(stage.reload(BOUNDS[7].0, "db02"));
+                figures.extend(stage.reload(RELOADED, "db02"));
             }
             let begin = Instant::now();
             stage.heal();
             stage.until_moved("", begin, &["db02", "db01"]);
         }
-        for (fault, pause) in [(Fault::Kill, BOUNDS[5].0), (Fault::Freeze, BOUNDS[6].0)] {
+        for (fault, pause) in [(Fault::Kill, STANDBY_KILLED), (Fault::Freeze, STANDBY_FROZEN)] {
             for (.., traffic) in &stage.fronts {
                 // All clients are back from what was before.
                 traffic.until_more_writes(50);
@@ -381,7 +393,7 @@ fn starts() -> Vec<Figure> {
                     front.haproxy.log()
                 );
             }
-            figures.extend(seen.writes.first().map(|first| (BOUNDS[8].0, release, first.accepted - begin)));
+            figures.extend(seen.writes.first().map(|first| (STARTED, release, first.accepted - begin)));
         }
         site.heal();
         for server in 0..5 {
