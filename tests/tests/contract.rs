@@ -135,7 +135,7 @@ fn what_is_configured_wrong_is_a_503_with_the_cure_and_status_2() {
         (typed("stray"), "unexpected argument: there are only options, see --help".to_owned()),
         (
             typed("--password=secret"),
-            "there is no password option, it would show in ps: write `password=` into an option file".to_owned(),
+            "a password option would show in ps: write `password=` in an option file".to_owned(),
         ),
         (typed("--timeout=0ms"), "`--timeout 0ms`: must be longer than 0".to_owned()),
         (typed("--timeout=900"), "`--timeout 900`: a duration needs a unit: write `900s` or `900ms`".to_owned()),
@@ -152,7 +152,7 @@ fn what_is_configured_wrong_is_a_503_with_the_cure_and_status_2() {
         ),
         (
             in_file("blank.cnf", "[client]\n\nport 3306\n"),
-            format!("{}:3: a blank in an option name: write `option=value`", place("blank.cnf")),
+            format!("{}:3: a space in an option name: write `option=value`", place("blank.cnf")),
         ),
         (
             in_file("unit.cnf", "[mysqlchk]\ntimeout=1\n"),
@@ -179,7 +179,7 @@ fn what_is_configured_wrong_is_a_503_with_the_cure_and_status_2() {
         ),
         (
             in_file("capath.cnf", "[client]\nssl-capath=/etc/ssl/certs\n"),
-            format!("{}:2: `ssl-capath` is not supported: write `loose-ssl-capath` to do without", place("capath.cnf")),
+            format!("{}:2: `ssl-capath` is not supported: write `loose-ssl-capath` to ignore it", place("capath.cnf")),
         ),
     ] {
         let outcome = check(&arguments);
@@ -326,7 +326,7 @@ fn a_default_file_that_cannot_be_seen_is_not_taken_for_none() {
             "filesystem loop or indirection limit (e.g. symlink loop)",
         ),
         ("flat", "cp $rules mysqlchk", "not a directory"),
-        ("directory", "mkdir -p mysqlchk/my.cnf", "it is no regular file"),
+        ("directory", "mkdir -p mysqlchk/my.cnf", "it is not a regular file"),
         ("closed", "mkdir -m 0700 mysqlchk; cp $rules mysqlchk/my.cnf", &denied),
         ("private", "mkdir mysqlchk; install -m 0600 $rules mysqlchk/my.cnf", &denied),
     ] {
@@ -365,7 +365,7 @@ fn a_request_chooses_only_among_the_allowed_instances() {
     assert_down(&ask("3307"), 1, "port 3307 is not allowed: start with `--allow-port 3307`");
     assert_down(&ask("1"), 1, "port 1 is not allowed: start with `--allow-port 1`");
     for no_port in ["", "0", "x", "-1", "70000", "+3306", "3306x"] {
-        assert_down(&ask(no_port), 1, &format!("`port={no_port}` in the request is no port"));
+        assert_down(&ask(no_port), 1, &format!("`port={no_port}` in the request is not a port"));
     }
     assert_down(&ask("3306&port=3307"), 1, "the request names more than one port");
     assert_down(&check(&arguments), 1, &format!("cannot connect to {}:1: connection refused", here.ip()));
@@ -485,7 +485,7 @@ fn a_crash_is_a_whole_503() {
         kill_process(Pid::from_child(&check), signal).unwrap();
         let output = check.wait_with_output().unwrap();
         let reply = Reply { bytes: output.stdout, reset: false, elapsed: Duration::ZERO };
-        assert_eq!(reply.body(), "down: the driver gave up on what the server sent\n", "{signal:?}: {reply:?}");
+        assert_eq!(reply.body(), "down: the reply could not be parsed\n", "{signal:?}: {reply:?}");
         assert_eq!((reply.status(), output.status.code()), (503, Some(1)), "{signal:?}: {reply:?}");
     }
 }
@@ -629,9 +629,9 @@ const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
 
 #[test]
 fn whatever_a_server_sends_the_response_is_well_formed() {
-    let protocol = "cannot log in: the server sent what is not its protocol";
+    let protocol = "cannot log in: the reply is not the MySQL protocol";
     let closed = "cannot log in: the server closed the connection";
-    let panicked = "the driver gave up on what the server sent";
+    let panicked = "the reply could not be parsed";
     let scratch = Scratch::new("account");
     let account = option_file(&scratch, "[client]\nuser=u\npassword=p\n");
     let after_greeting = |payload: &[u8]| [greeting(), packet(2, payload)].concat();

@@ -694,8 +694,8 @@ fn a_directory_that_cannot_be_trusted_is_not_used() {
         assert_not_shared(&stage, case, &dir, &why);
     };
     case("missing", &|dir| fs::remove_dir(dir).unwrap(), "cannot use DIR: entity not found");
-    case("below-a-file", &|dir| replace_by_file(dir), "DIR is no directory");
-    case("symlink", &|dir| replace_by_symlink(dir, &good), "DIR is no directory");
+    case("below-a-file", &|dir| replace_by_file(dir), "DIR is not a directory");
+    case("symlink", &|dir| replace_by_symlink(dir, &good), "DIR is not a directory");
     case("all-may-write", &|dir| chmod(dir, 0o777), "others may write DIR");
     case("the-group-may-write", &|dir| chmod(dir, 0o770), "others may write DIR");
     case("sticky", &|dir| chmod(dir, 0o1777), "others may write DIR");

@@ -194,7 +194,7 @@ fn an_account_that_was_taken_away_is_down_until_it_is_given_back() {
     // A check every second is 3600 logins an hour.
     server.sql("ALTER USER mysqlchk_tcp@localhost WITH MAX_CONNECTIONS_PER_HOUR 1");
     assert_answer("its only login of the hour", &ask(&server, &account), WRITABLE);
-    let spent = "down: cannot log in: the account has reached a limit of its own (1226)";
+    let spent = "down: cannot log in: the account has reached one of its limits (1226)";
     assert_answer("one too many", &ask(&server, &account), spent);
     server.sql("ALTER USER mysqlchk_tcp@localhost WITH MAX_CONNECTIONS_PER_HOUR 0");
     assert_answer("no limit", &ask(&server, &account), WRITABLE);

@@ -69,7 +69,9 @@ pub fn run<C: Check>(arguments: &[OsString]) -> u8 {
     let armed = deadline.arm();
     let plan = match armed.and_then(|()| caught(&deadline, || options::read::<C>(arguments, &deadline))) {
         Ok(Task::Print(text)) if stream::print_for_a_person(&text) => return alarm::status(),
-        Ok(Task::Print(_)) => Err(misconfigured("asked to print help or the like to a socket")),
+        Ok(Task::Print(_)) => {
+            Err(misconfigured("`--help`, `--version` and `--print-defaults` cannot be used in a service"))
+        }
         Ok(Task::Check(plan)) => Ok(plan),
         Err(verdict) => Err(verdict),
     };

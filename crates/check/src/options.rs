@@ -34,7 +34,7 @@ struct Options {
     /// Answer in this form; auto is text on a terminal and http elsewhere
     #[arg(long, value_name = "FORM", value_enum, default_value_t, help_heading = "Answer")]
     format: Format,
-    /// In the text form say nothing when up
+    /// In the text form print nothing when up
     #[arg(long, help_heading = "Answer")]
     quiet: bool,
     /// Put the reason into the HTTP status line, where HAProxy shows it
@@ -43,7 +43,7 @@ struct Options {
     /// Let a request choose this instance with `?port=PORT` (repeat for more)
     #[arg(long, value_name = "PORT", action = ArgAction::Append, value_parser = options::port, help_heading = "Server")]
     allow_port: Vec<u16>,
-    /// Share one answer among the checks that ask the same within this time [default: do not share]
+    /// Share one answer among checks that ask the same question within this time [default: do not share]
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, help_heading = "Answer")]
     share: Option<Duration>,
     /// Keep the state of --share in this directory
@@ -160,7 +160,7 @@ impl<O> Plan<O> {
     /// The instance of `?port=`, on the same host over TCP.
     fn instance(&self, port: &str) -> Result<Target, Verdict> {
         match options::port(port) {
-            Err(_) => Err(down(format!("`port={}` in the request is no port", port.get(..16).unwrap_or(port)))),
+            Err(_) => Err(down(format!("`port={}` in the request is not a port", port.get(..16).unwrap_or(port)))),
             Ok(number) if self.allowed_ports.contains(&number) => Ok(self.target.on_port(number)),
             Ok(number) => Err(down(format!("port {number} is not allowed: start with `--allow-port {number}`"))),
         }

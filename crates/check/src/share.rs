@@ -189,7 +189,7 @@ fn ensure_trusted(directory: &Path) -> Result<(), String> {
     let about = fs::symlink_metadata(directory).map_err(|error| cannot("use", directory, &error))?;
     let own = rustix::process::geteuid().as_raw();
     if !about.is_dir() {
-        return Err(format!("{} is no directory", directory.display()));
+        return Err(format!("{} is not a directory", directory.display()));
     }
     if about.uid() != own && about.uid() != 0 {
         return Err(format!("{} belongs to uid {}, not {own}", directory.display(), about.uid()));
@@ -259,6 +259,6 @@ mod tests {
     fn a_directory_that_others_may_write_is_not_trusted() {
         assert_eq!(ensure_trusted(Path::new("/tmp")).unwrap_err(), "others may write /tmp");
         assert!(ensure_trusted(Path::new("/nowhere")).unwrap_err().starts_with("cannot use /nowhere: "));
-        assert_eq!(ensure_trusted(Path::new("/dev/null")).unwrap_err(), "/dev/null is no directory");
+        assert_eq!(ensure_trusted(Path::new("/dev/null")).unwrap_err(), "/dev/null is not a directory");
     }
 }

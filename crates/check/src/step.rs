@@ -6,7 +6,7 @@ use std::time::Duration;
 use client::Stage;
 
 /// The reason when the driver panics on what a server sends, or wants more memory than there is.
-pub const GAVE_UP: &str = "the driver gave up on what the server sent";
+pub const GAVE_UP: &str = "the reply could not be parsed";
 /// The reason when the program panics or crashes on an option.
 pub const OPTIONS_CRASHED: &str = "crashed while reading the options";
 

@@ -227,7 +227,7 @@ fn as_argument(setting: &Setting, command: &Command, program: &str) -> Result<Op
             ensure!(loose || in_client, "{place}: this is not an option of {program} for an option file");
             ensure!(
                 loose || !MISSING_WORDS.contains(&name),
-                "{place}: `{name}` is not supported: write `loose-{name}` to do without"
+                "{place}: `{name}` is not supported: write `loose-{name}` to ignore it"
             );
             Ok(None)
         }
@@ -268,7 +268,7 @@ fn in_our_words(error: &clap::Error, settings: &[Setting], typed: &[OsString]) -
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
     let message = match error.kind() {
         ErrorKind::UnknownArgument if name == "--password" || (name.starts_with("-p") && !name.starts_with("--")) => {
-            "there is no password option, it would show in ps: write `password=` into an option file".to_owned()
+            "a password option would show in ps: write `password=` in an option file".to_owned()
         }
         ErrorKind::UnknownArgument if name.starts_with('-') => format!("unknown option `{name}`, see --help"),
         ErrorKind::UnknownArgument => "unexpected argument: there are only options, see --help".to_owned(),

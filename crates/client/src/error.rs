@@ -85,7 +85,7 @@ server_errors! {
     ER_NO_SUCH_TABLE = 1146 "no such table"
     ER_UNKNOWN_SYSTEM_VARIABLE = 1193 "unknown system variable"
     ER_TOO_MANY_USER_CONNECTIONS = 1203 "too many connections of this account"
-    ER_USER_LIMIT_REACHED = 1226 "the account has reached a limit of its own"
+    ER_USER_LIMIT_REACHED = 1226 "the account has reached one of its limits"
     ER_SPECIFIC_ACCESS_DENIED_ERROR = 1227 "missing privilege"
     ER_ACCESS_DENIED_NO_PASSWORD_ERROR = 1698 "access denied"
     ER_MUST_CHANGE_PASSWORD = 1820 "the password has expired"
@@ -108,12 +108,12 @@ pub(crate) fn io_words(kind: ErrorKind) -> String {
     match kind {
         ErrorKind::NotFound => "no such socket".into(),
         // Such as a link-local address of IPv6 without its interface. The length of a socket's path is checked before.
-        ErrorKind::InvalidInput => "the system does not take this address".into(),
+        ErrorKind::InvalidInput => "the system rejects this address".into(),
         ErrorKind::BrokenPipe
         | ErrorKind::UnexpectedEof
         | ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted => "the server closed the connection".into(),
-        ErrorKind::InvalidData => "the server sent what is not its protocol".into(),
+        ErrorKind::InvalidData => "the reply is not the MySQL protocol".into(),
         kind => kind.to_string(),
     }
 }

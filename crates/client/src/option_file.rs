@@ -240,7 +240,7 @@ fn parse_line(line: &str) -> Result<Line<'_>> {
         None => (line, None),
     };
     ensure!(!key.is_empty(), "a value without an option name");
-    ensure!(!key.contains(char::is_whitespace), "a blank in an option name: write `option=value`");
+    ensure!(!key.contains(char::is_whitespace), "a space in an option name: write `option=value`");
     Ok(Line::Setting { key, value })
 }
 

@@ -35,18 +35,18 @@ pub(crate) struct Options {
     /// Connect to this Unix socket [default: /run/mysqld/mysqld.sock]
     #[arg(long, short = 'S', value_name = "PATH", help_heading = "Server")]
     socket: Option<String>,
-    /// Connect over TCP or SOCKET, whatever else is named
+    /// Connect over TCP or SOCKET, whatever the other options name
     #[arg(long, value_name = "HOW", value_parser = protocol, help_heading = "Server")]
     protocol: Option<Protocol>,
     /// Log in as this account
     #[arg(long, short, value_name = "NAME", default_value = DEFAULT_USER, help_heading = "Server")]
     user: String,
-    /// Ask on this port when the server is full (MariaDB: `extra_port`, MySQL: `admin_port`)
+    /// Ask on this port when all connections are in use (MariaDB: `extra_port`, MySQL: `admin_port`)
     #[arg(long, value_name = "PORT", value_parser = port, help_heading = "Server")]
     extra_port: Option<u16>,
     #[command(flatten)]
     tls: tls::Options,
-    /// Show what the option files gave, with the password masked, and exit
+    /// Show the options from option files, with the password masked, and exit
     #[arg(long, help_heading = HELP)]
     pub(crate) print_defaults: bool,
     /// Show this help and exit

@@ -193,7 +193,7 @@ fn log_in(
 fn without_panic<T>(has_password: bool, log_in: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     // What panics is dropped half-way, and nothing of it is used afterwards.
     match panic::catch_unwind(AssertUnwindSafe(log_in)) {
-        Err(_) if !has_password => Err(Error::cannot("log in", "the driver gave up, it was given no password")),
+        Err(_) if !has_password => Err(Error::cannot("log in", "the authentication plugin needs a password")),
         Err(panic) => panic::resume_unwind(panic),
         Ok(done) => done,
     }
@@ -291,7 +291,7 @@ fn explain(what: &str, error: &mysql::Error) -> Error {
             let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             tls.map_or_else(|| io_words(error.kind()), tls::words)
         }
-        FromDriver(DriverError::TlsNotSupported) => "the server offers no TLS".into(),
+        FromDriver(DriverError::TlsNotSupported) => "the server does not offer TLS".into(),
         FromDriver(DriverError::CouldNotConnect(Some((_, _, kind)))) => io_words(*kind),
         FromDriver(DriverError::UnknownAuthPlugin(plugin)) => {
             format!("authentication plugin `{plugin}` is not supported")
@@ -300,10 +300,10 @@ fn explain(what: &str, error: &mysql::Error) -> Error {
             "the server asks for an unsafe authentication plugin".into()
         }
         FromDriver(DriverError::UnsupportedProtocol(version)) => {
-            format!("the server speaks protocol {version}, not 10")
+            format!("the server uses protocol {version}, not 10")
         }
         FromDriver(DriverError::PacketTooLarge) => "the answer is too large".into(),
-        CodecError(_) | FromDriver(_) => "the server sent what is not its protocol".into(),
+        CodecError(_) | FromDriver(_) => "the reply is not the MySQL protocol".into(),
         _ => "the answer cannot be read".into(),
     };
     Error::cannot(what, &why)

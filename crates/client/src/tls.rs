@@ -26,19 +26,19 @@ pub struct Options {
     /// Encrypt TCP: DISABLED, PREFERRED, REQUIRED, `VERIFY_CA` or `VERIFY_IDENTITY` [default: DISABLED]
     #[arg(long, value_name = "MODE", value_parser = mode, help_heading = "Server")]
     ssl_mode: Option<Mode>,
-    /// Trust the authorities in this PEM file; alone it means `VERIFY_CA`
+    /// Trust the CAs in this PEM file; alone it means `VERIFY_CA`
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     ssl_ca: Option<PathBuf>,
-    /// Show the server this certificate
+    /// Present this certificate to the server
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     ssl_cert: Option<PathBuf>,
     /// The key of the certificate
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     ssl_key: Option<PathBuf>,
-    /// MariaDB's word for REQUIRED
+    /// MariaDB's name for REQUIRED
     #[arg(long, help_heading = "Server")]
     ssl: Option<bool>,
-    /// MariaDB's word for `VERIFY_IDENTITY`
+    /// MariaDB's name for `VERIFY_IDENTITY`
     #[arg(long, help_heading = "Server")]
     ssl_verify_server_cert: Option<bool>,
 }
@@ -52,9 +52,9 @@ pub enum Mode {
     Disabled,
     /// Encrypted where the server offers it.
     Preferred,
-    /// Encrypted, with whoever answers.
+    /// Encrypted, whichever server answers.
     Required,
-    /// And the certificate comes from an authority of `ssl-ca`.
+    /// And the certificate is signed by a CA in `ssl-ca`.
     VerifyCa,
     /// And it is for the host we asked for.
     VerifyIdentity,
@@ -112,7 +112,7 @@ impl Options {
         }
         ensure!(
             self.ssl_ca.is_some() || !mode.verifies(),
-            "the server's certificate cannot be verified without an authority: write `ssl-ca=FILE`"
+            "the server's certificate cannot be verified without a CA: write `ssl-ca=FILE`"
         );
         // As in the client programs, one file may hold both.
         let identity = match (self.ssl_cert, self.ssl_key) {
@@ -158,12 +158,12 @@ impl Tls {
 fn ensure_pem(opener: &mut Opener<'_>, file: &Path, kind: &str) -> Result<()> {
     let bytes = trusted::read(opener.open(file), FILE_MAX)?;
     let text = String::from_utf8_lossy(&bytes);
-    ensure!(!text.contains("ENCRYPTED"), "the key has a passphrase, which nobody is here to type");
-    ensure!(text.contains(kind), "there is no PEM of a {} in it", kind.trim_end_matches('-').to_lowercase());
+    ensure!(!text.contains("ENCRYPTED"), "the key has a passphrase: write a key without one");
+    ensure!(text.contains(kind), "it has no PEM {}", kind.trim_end_matches('-').to_lowercase());
     Ok(())
 }
 
-const NO_TLS_WE_KNOW: &str = "the server speaks no TLS 1.2 or 1.3 that we know";
+const NO_TLS_WE_KNOW: &str = "no TLS 1.2 or 1.3 in common with the server";
 
 /// What failed, in our words. The server's certificate is named only by what is wrong with it.
 #[must_use]
@@ -173,7 +173,7 @@ pub fn words(error: &TlsError) -> String {
         TlsError::InvalidCertificate(why) => match why {
             Cert::Expired | Cert::ExpiredContext { .. } => "the server's certificate has expired".into(),
             Cert::NotValidYet | Cert::NotValidYetContext { .. } => "the server's certificate is not valid yet".into(),
-            Cert::UnknownIssuer => "no authority of `ssl-ca` signed the server's certificate".into(),
+            Cert::UnknownIssuer => "no CA in `ssl-ca` signed the server's certificate".into(),
             Cert::NotValidForName | Cert::NotValidForNameContext { .. } => {
                 "the server's certificate is for another host".into()
             }
@@ -182,7 +182,7 @@ pub fn words(error: &TlsError) -> String {
             why => format!("the server's certificate cannot be used ({why:?})"),
         },
         TlsError::AlertReceived(alert) => match alert {
-            AlertDescription::UnknownCA => "no authority of the server signed `ssl-cert`".into(),
+            AlertDescription::UnknownCA => "the server does not trust the CA that signed `ssl-cert`".into(),
             AlertDescription::CertificateExpired => "`ssl-cert` has expired".into(),
             AlertDescription::CertificateRequired => "the server asks for a certificate, set `ssl-cert`".into(),
             AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion => NO_TLS_WE_KNOW.into(),
@@ -190,7 +190,7 @@ pub fn words(error: &TlsError) -> String {
         },
         TlsError::PeerIncompatible(_) => NO_TLS_WE_KNOW.into(),
         TlsError::InconsistentKeys(_) => "`ssl-key` is not the key of `ssl-cert`".into(),
-        TlsError::NoCertificatesPresented => "the server showed no certificate".into(),
+        TlsError::NoCertificatesPresented => "the server sent no certificate".into(),
         _ => "TLS failed".into(),
     }
 }
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn what_the_server_has_against_our_certificate_is_told() {
         for (alert, expected) in [
-            (AlertDescription::UnknownCA, "no authority of the server signed `ssl-cert`"),
+            (AlertDescription::UnknownCA, "the server does not trust the CA that signed `ssl-cert`"),
             (AlertDescription::CertificateExpired, "`ssl-cert` has expired"),
             (AlertDescription::CertificateRequired, "the server asks for a certificate, set `ssl-cert`"),
             (AlertDescription::ProtocolVersion, NO_TLS_WE_KNOW),
@@ -284,7 +284,7 @@ mod tests {
         };
         let place = format!("cannot use `ssl-ca` {}: ", file.display());
         assert_eq!(refused("-----BEGIN CERTIFICATE-----", 0o644), Ok(()));
-        assert_eq!(refused("", 0o644), Err(format!("{place}there is no PEM of a certificate in it")));
+        assert_eq!(refused("", 0o644), Err(format!("{place}it has no PEM certificate")));
         assert!(refused("-----BEGIN CERTIFICATE-----", 0o666).unwrap_err().contains("others may write it"));
         assert!(refused(&" ".repeat(1024 * 1024 + 1), 0o644).unwrap_err().ends_with("larger than 1024 KiB"));
         std::fs::remove_file(&file).unwrap();

@@ -71,7 +71,7 @@ impl Opener<'_> {
 pub(crate) fn read(opened: io::Result<File>, max: u64) -> Result<Vec<u8>> {
     let file = opened.map_err(|error| io_words(&error))?;
     let about = file.metadata().map_err(|error| io_words(&error))?;
-    ensure!(about.is_file(), "it is no regular file");
+    ensure!(about.is_file(), "it is not a regular file");
     ensure_only_owner_writes(&about)?;
     ensure!(about.len() <= max, "it is larger than {} KiB", max / 1024);
     let mut bytes = Vec::with_capacity(usize::try_from(about.len())? + 1);

@@ -6,4 +6,4 @@ mod options;
 mod probe;
 mod rules;
 
-check::main!("Tells whether the local Galera node is a usable member of the primary component.");
+check::main!("Reports whether the local Galera node is a usable member of the primary component.");

@@ -12,16 +12,16 @@ pub(crate) struct Options {
     /// Up while `wsrep_desync` is ON
     #[arg(long)]
     pub(crate) available_when_desynced: bool,
-    /// Up although the node is read-only
+    /// Up even if the node is read-only
     #[arg(long)]
     pub(crate) available_when_readonly: bool,
-    /// Down in a component of fewer members
+    /// Down in a component with fewer members
     #[arg(long, value_name = "MEMBERS", default_value_t = 1, value_parser = number::<u64>(0..=u64::MAX))]
     pub(crate) min_cluster_size: u64,
     /// Down when more write sets wait to be applied [default: no limit]
     #[arg(long, value_name = "WRITESETS", value_parser = number::<u64>(0..=u64::MAX))]
     pub(crate) max_recv_queue: Option<u64>,
-    /// Up although the server takes no connections over TCP
+    /// Up even if the server does not accept TCP connections
     #[arg(long)]
     pub(crate) allow_skip_networking: bool,
 }

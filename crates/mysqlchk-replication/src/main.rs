@@ -7,4 +7,4 @@ mod options;
 mod probe;
 mod rules;
 
-check::main!("Tells whether the local server is replicating from its source, and how far behind it is.");
+check::main!("Reports whether the local server is replicating from its source, and how far behind it is.");

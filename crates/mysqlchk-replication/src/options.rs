@@ -13,31 +13,31 @@ pub(crate) struct Options {
     /// Down when the lag is above this
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     pub(crate) max_lag: Duration,
-    /// What the lag is taken from
+    /// How the lag is measured
     #[arg(long, value_name = "WHAT", value_enum, default_value = "status")]
     pub(crate) lag_from: LagFrom,
     /// The table of pt-heartbeat, for --lag-from=heartbeat
     #[arg(long, value_name = "DB.TABLE", value_parser = lag::table)]
     pub(crate) heartbeat_table: Option<Table>,
-    /// Whose row of it counts [default: that of the channel's source]
+    /// Use the heartbeat row with this `server_id` [default: the channel's source]
     #[arg(long, value_name = "SERVER_ID", value_parser = number::<u32>(0..=u32::MAX.into()))]
     pub(crate) heartbeat_source_id: Option<u32>,
     /// The table is in UTC (pt-heartbeat --utc), not in the server's time zone
     #[arg(long)]
     pub(crate) heartbeat_utc: bool,
-    /// Down when the receiver has heard nothing of its source for longer than this [default: no limit]
+    /// Down when nothing was received from the source for longer than this [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive)]
     pub(crate) max_heartbeat_age: Option<Duration>,
     /// Judge this channel (MariaDB: connection) only; repeat for more [default: all]
     #[arg(long, value_name = "NAME", action = clap::ArgAction::Append)]
     pub(crate) channel: Vec<String>,
-    /// The verdict on a server that is no replica
+    /// The verdict on a server that is not a replica
     #[arg(long, value_name = "VERDICT", value_enum, default_value = "down")]
     pub(crate) if_not_replica: IfNotReplica,
-    /// Up while the receiver is trying to reach its source
+    /// Up while the receiver is connecting to its source
     #[arg(long)]
     pub(crate) allow_connecting: bool,
-    /// Do not mind that the server listens on its Unix socket alone
+    /// Up even if the server does not accept TCP connections
     #[arg(long)]
     pub(crate) allow_skip_networking: bool,
     /// Judge the server as a member of a replication group instead, in this role

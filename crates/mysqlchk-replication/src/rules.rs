@@ -113,19 +113,19 @@ fn verdict(finding: &Finding, channel: &Channel, options: &Options, one_of_many:
         Finding::Silent => {
             let limit = duration::show(options.max_heartbeat_age.unwrap_or_default());
             match &channel.heard {
-                Lag::Unknown(_) => down(format!("{name}source was never heard, limit is {limit}")),
+                Lag::Unknown(_) => down(format!("{name}nothing received from the source, limit is {limit}")),
                 Lag::Behind(heard) => down(format!(
-                    "{name}source was last heard {} ago, limit is {limit}",
+                    "{name}last received from the source {} ago, limit is {limit}",
                     duration::show_measured(*heard)
                 )),
                 Lag::Ahead(ahead) => down(format!(
-                    "{name}source was last heard {} in the future, limit is {limit}: {SET_CLOCKS}",
+                    "{name}last received from the source {} in the future, limit is {limit}: {SET_CLOCKS}",
                     duration::show_measured(*ahead)
                 )),
             }
         }
         Finding::NotAllApplied => down(format!(
-            "{name}receiver is `Connecting`, lag is NULL, and not all that was received is applied{}",
+            "{name}receiver is `Connecting`, lag is NULL, and received events are still to be applied{}",
             error(channel.receiver_error)
         )),
         Finding::LagUnknown => {
@@ -155,9 +155,9 @@ fn unknown(why: &Unknown) -> String {
         Unknown::OneHeartbeatForSeveral => {
             "`--heartbeat-source-id` is for one channel: name it with `--channel`".into()
         }
-        Unknown::NeverHeard => "source was never heard".into(),
+        Unknown::NeverHeard => "nothing received from the source".into(),
         Unknown::Commit => "lag by commit is unknown".into(),
-        Unknown::CommitAndNotAllApplied => "lag by commit is unknown: not all that was received is applied".into(),
+        Unknown::CommitAndNotAllApplied => "lag by commit is unknown: received events are still to be applied".into(),
         Unknown::NoCommits => "lag by commit needs MySQL 8.0 or MariaDB 11.6".into(),
     }
 }
@@ -306,12 +306,12 @@ mod tests {
                 options(),
                 "down: applier is `No`, not `Yes` (error 1062)",
             ),
-            (vec![heard(Lag::Behind(secs(6)))], listening(), "down: source was last heard 6s ago, limit is 5s"),
-            (vec![heard(Lag::default())], listening(), "down: source was never heard, limit is 5s"),
+            (vec![heard(Lag::Behind(secs(6)))], listening(), "down: last received from the source 6s ago, limit is 5s"),
+            (vec![heard(Lag::default())], listening(), "down: nothing received from the source, limit is 5s"),
             (
                 vec![heard(Lag::Ahead(secs(6)))],
                 listening(),
-                "down: source was last heard 6s in the future, limit is 5s: check clocks and time zone",
+                "down: last received from the source 6s in the future, limit is 5s: check clocks and time zone",
             ),
             (vec![heard(Lag::Behind(secs(5)))], listening(), "up: lag is 0s, limit is 30s"),
             (vec![heard(Lag::Ahead(secs(5)))], listening(), "up: lag is 0s, limit is 30s"),
@@ -323,12 +323,12 @@ mod tests {
             (
                 vec![Channel { all_applied: Some(false), ..connecting() }],
                 allowing(),
-                "down: receiver is `Connecting`, lag is NULL, and not all that was received is applied (error 2003)",
+                "down: receiver is `Connecting`, lag is NULL, and received events are still to be applied (error 2003)",
             ),
             (
                 vec![Channel { all_applied: None, receiver_error: 0, ..connecting() }],
                 allowing(),
-                "down: receiver is `Connecting`, lag is NULL, and not all that was received is applied",
+                "down: receiver is `Connecting`, lag is NULL, and received events are still to be applied",
             ),
             (vec![channel("Yes", "Yes", None)], options(), "down: lag is NULL"),
             (

@@ -6,4 +6,4 @@ mod options;
 mod probe;
 mod rules;
 
-check::main!("Tells whether the local MySQL or MariaDB server may take the traffic it is meant for.");
+check::main!("Reports whether the local MySQL or MariaDB server may take the traffic it is meant for.");

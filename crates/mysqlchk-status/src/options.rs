@@ -5,16 +5,16 @@ use check::Validate;
 /// The options of this check alone.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Up only when the server takes writes
+    /// Up only when the server accepts writes
     #[arg(long)]
     pub(crate) require_writable: bool,
     /// Up only when the server refuses writes
     #[arg(long)]
     pub(crate) require_read_only: bool,
-    /// Up only when a source hands out values of its own: `2/1` and `2/2` on two that replicate from each other
+    /// Up only with these auto-increment settings: `2/1` and `2/2` on two sources that replicate from each other
     #[arg(long, value_name = "INCREMENT/OFFSET", value_parser = auto_increment)]
     pub(crate) require_auto_increment: Option<AutoIncrement>,
-    /// Up although the server takes no connections over TCP
+    /// Up even if the server does not accept TCP connections
     #[arg(long)]
     pub(crate) allow_skip_networking: bool,
 }

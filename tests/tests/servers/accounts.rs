@@ -40,7 +40,7 @@ fn common(table: &mut Table, server: &Server, by_socket: &str, locked: u16) {
     table.row("MAX_USER_CONNECTIONS 1, no session", &single, UP);
     // The check's own session ends a moment after its answer.
     let held = wait::until_ok("the check is gone", MOMENT, || session(server, "single"));
-    let limit = "the account has reached a limit of its own (1226)";
+    let limit = "the account has reached one of its limits (1226)";
     table.row("MAX_USER_CONNECTIONS 1, one session", &single, &format!("down: cannot log in: {limit}"));
     drop(held);
 
@@ -66,7 +66,7 @@ fn password(table: &mut Table, plugin: &str, user: &str) {
     table.up(&format!("{plugin}, over the socket"), &format!("{SOCKET}{user}"), &Transport::Socket);
     table.row(&format!("{plugin}, wrong password"), &format!("{WRONG}{user}"), DENIED);
     let none =
-        if plugin == "parsec" { "down: cannot log in: the driver gave up, it was given no password" } else { DENIED };
+        if plugin == "parsec" { "down: cannot log in: the authentication plugin needs a password" } else { DENIED };
     table.row(&format!("{plugin}, no password"), &format!("--host=ADDRESS {NO_PASSWORD} --user={user}"), none);
 }
 

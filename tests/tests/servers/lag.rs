@@ -171,7 +171,7 @@ fn dead_source(software: Software, limit: &str, rows: &[(&str, [&str; 2])]) {
 
 const ALLOWED: &str = "up: receiver is `Connecting`, which is allowed (error 2003)";
 const NOT_ALL: &str =
-    "down: receiver is `Connecting`, lag is NULL, and not all that was received is applied (error 2003)";
+    "down: receiver is `Connecting`, lag is NULL, and received events are still to be applied (error 2003)";
 
 #[test]
 fn a_source_dies_on_mariadb_10_11() {
@@ -181,7 +181,7 @@ fn a_source_dies_on_mariadb_10_11() {
 #[test]
 fn a_source_dies_on_mariadb_11_8() {
     let commit = [
-        "down: lag by commit is unknown: not all that was received is applied",
+        "down: lag by commit is unknown: received events are still to be applied",
         "up: lag is 0s by commit, limit is 3600s",
     ];
     dead_source(Software::MariaDb11, "1h", &[("", [NOT_ALL, ALLOWED]), (" --lag-from=commit", commit)]);
@@ -302,7 +302,7 @@ fn lag_on_mysql_9() {
         &mut section,
         &source,
         &replica,
-        &[(heard, "down: source was last heard Ns ago, limit is 3s"), (CHECK, "up: lag is 0s, limit is 30s")],
+        &[(heard, "down: last received from the source Ns ago, limit is 3s"), (CHECK, "up: lag is 0s, limit is 30s")],
     );
     section.close();
 }

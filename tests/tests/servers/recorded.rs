@@ -348,7 +348,7 @@ fn commits(page: &mut Page, recording: &Recording, statement: &str, [read, behin
     let age = "mysqlchk-replication --max-heartbeat-age=5s";
     page.row(recording, "replicating", age, IN_TIME, &both);
     let silent = recording.clone().with("heartbeat", "1700000080.000000");
-    page.row(&silent, "source silent for 10s", age, "down: source was last heard Ns ago, limit is 5s", &both);
+    page.row(&silent, "source silent for 10s", age, "down: last received from the source Ns ago, limit is 5s", &both);
     let denied = recording.clone().first(
         "query SELECT c.CHANNEL_NAME, ...\nerror 1142 42000 SELECT command denied to user 'recorded'@'localhost' for \
          table 'replication_connection_status'",

@@ -12,11 +12,10 @@ use lab::{user, wait};
 
 use crate::table::{DENIED, Table, Transport, UP};
 
-const FOREIGN: &str = "down: cannot log in: no authority of `ssl-ca` signed the server's certificate";
+const FOREIGN: &str = "down: cannot log in: no CA in `ssl-ca` signed the server's certificate";
 const EXPIRED: &str = "down: cannot log in: the server's certificate has expired";
 const BROKEN: &str = "down: cannot log in: a certificate in `ssl-ca` or `ssl-cert` cannot be read";
-const UNVERIFIABLE: &str =
-    "down: the server's certificate cannot be verified without an authority: write `ssl-ca=FILE`";
+const UNVERIFIABLE: &str = "down: the server's certificate cannot be verified without a CA: write `ssl-ca=FILE`";
 const ANOTHER_HOST: &str = "down: cannot log in: the server's certificate is for another host";
 
 /// Two authorities, and what they sign.
@@ -220,7 +219,7 @@ fn client_certificates(table: &mut Table) {
     table.row(
         situation,
         &with("foreign-client", "foreign-client"),
-        "down: cannot log in: no authority of the server signed `ssl-cert`",
+        "down: cannot log in: the server does not trust the CA that signed `ssl-cert`",
     );
 }
 
@@ -236,17 +235,13 @@ fn files_of_ours(table: &mut Table, keys: &Keys) {
             "writable",
             "down: cannot use `ssl-ca` DIR/writable.pem: others may write it (mode 0666): run `chmod go-w` on it",
         ),
-        ("text", "down: cannot use `ssl-ca` DIR/text.pem: there is no PEM of a certificate in it"),
+        ("text", "down: cannot use `ssl-ca` DIR/text.pem: it has no PEM certificate"),
         ("broken", BROKEN),
     ] {
         table.row("file of ours", &format!("{TLS} --ssl-ca=DIR/{name}.pem"), verdict);
     }
     let swapped = format!("{TLS} --ssl-mode=REQUIRED --ssl-cert=DIR/client.key --ssl-key=DIR/client.pem");
-    table.row(
-        "file of ours",
-        &swapped,
-        "down: cannot use `ssl-cert` DIR/client.key: there is no PEM of a certificate in it",
-    );
+    table.row("file of ours", &swapped, "down: cannot use `ssl-cert` DIR/client.key: it has no PEM certificate");
 }
 
 /// A server that was told to offer none; and what it makes for itself where it was told nothing.
@@ -275,7 +270,7 @@ fn without(software: Software, line: &str) {
     table.up(&twice, &format!("{ANY} --ssl-mode=PREFERRED"), &Transport::Plain);
     // The counting one, and two of the check.
     assert_eq!(server.counter("Connections"), before + 3);
-    let words = "down: cannot log in: the server offers no TLS";
+    let words = "down: cannot log in: the server does not offer TLS";
     table.row(&situation, &format!("{ANY} --ssl-mode=REQUIRED"), words);
     table.row(&situation, &format!("{ANY} --ssl-ca=DIR/ca.pem"), words);
     table.close();

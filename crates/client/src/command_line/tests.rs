@@ -153,7 +153,7 @@ fn of_the_words_of_the_client_programs_those_that_mean_the_same_are_taken() {
     }
     for (line, word) in [("ssl-capath=/a", "ssl-capath"), ("ssl_crl=/a", "ssl-crl"), ("dns-srv-name=a", "dns-srv-name")]
     {
-        let expected = format!("`{word}` is not supported: write `loose-{word}` to do without");
+        let expected = format!("`{word}` is not supported: write `loose-{word}` to ignore it");
         assert_eq!(refused(line), Some(expected), "{line}");
     }
 }

@@ -159,7 +159,7 @@ fn a_message_names_file_and_line() {
     let directory = Directory::new("line");
     let file = directory.file("my.cnf", "[client]\n\nport 3306\n");
     let message = format!("{:#}", read(&file, GROUPS, &()).unwrap_err());
-    assert!(message.ends_with("my.cnf:3: a blank in an option name: write `option=value`"), "{message}");
+    assert!(message.ends_with("my.cnf:3: a space in an option name: write `option=value`"), "{message}");
     let marked = directory.file("marked.cnf", "\u{feff}[client]\nport=3306\n");
     assert_eq!(keys(&read(&marked, GROUPS, &()).unwrap()), ["port=3306"]);
     let file = directory.file("early.cnf", "port=3306\n");
@@ -189,7 +189,7 @@ fn only_a_file_that_is_not_there_need_not_be() {
         ("here/dangling/gone/my.cnf", Err("a symbolic link leads nowhere")),
         ("loop", Err("filesystem loop or indirection limit (e.g. symlink loop)")),
         ("file/my.cnf", Err("not a directory")),
-        ("", Err("it is no regular file")),
+        ("", Err("it is not a regular file")),
     ] {
         let expected = expected
             .map(str::to_owned)
@@ -207,7 +207,7 @@ fn files_that_cannot_be_trusted_are_refused() {
         let message = format!("{:#}", read(&file, GROUPS, &()).unwrap_err());
         assert!(message.contains("others may write it"), "{message}");
     }
-    assert!(format!("{:#}", read(&directory.0, GROUPS, &()).unwrap_err()).ends_with("no regular file"));
+    assert!(format!("{:#}", read(&directory.0, GROUPS, &()).unwrap_err()).ends_with("not a regular file"));
     assert!(format!("{:#}", read(&directory.0.join("gone"), GROUPS, &()).unwrap_err()).ends_with("no such file"));
     let large = directory.file("large.cnf", &"#\n".repeat(40_000));
     assert!(format!("{:#}", read(&large, GROUPS, &()).unwrap_err()).ends_with("larger than 64 KiB"));

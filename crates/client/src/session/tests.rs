@@ -43,7 +43,7 @@ fn a_name_that_is_verified_leads_to_all_its_addresses() {
 #[test]
 fn a_driver_that_wants_a_password_is_no_mystery() {
     let log_in = |has| without_panic(has, || -> Result<(), _> { panic!("wanted one") });
-    let words = "cannot log in: the driver gave up, it was given no password";
+    let words = "cannot log in: the authentication plugin needs a password";
     assert_eq!(log_in(false), Err(Error::new(words)));
     assert!(panic::catch_unwind(|| log_in(true)).is_err());
 }
@@ -67,6 +67,6 @@ fn a_broken_certificate_of_ours_is_not_the_servers() {
 fn an_address_that_the_system_refuses_is_not_a_long_path() {
     let refused = DriverError::CouldNotConnect(Some(("[fe80::1]:3306".into(), String::new(), ErrorKind::InvalidInput)));
     let error = login_error(&Endpoint::Tcp("fe80::1".into(), 3306), &refused.into());
-    let words = "cannot connect to [fe80::1]:3306: the system does not take this address";
+    let words = "cannot connect to [fe80::1]:3306: the system rejects this address";
     assert_eq!(error.to_string(), words);
 }
