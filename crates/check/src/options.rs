@@ -1,4 +1,4 @@
-//! The options that every check has, beside those of every program; and a check as configured.
+//! The options that every check has, in addition to those of every program; and a check as configured.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -167,7 +167,7 @@ impl<O> Plan<O> {
     }
 
     /// What identifies an answer of this check about `target`, when answers are shared: the options in force, and the
-    /// instance when a request chose it. The password is no option; the file that has it is.
+    /// instance when a request chose it. The password is not an option, but the file that holds it is.
     #[must_use]
     pub fn key(&self, target: &Target) -> Option<Key> {
         let sharing = self.sharing.as_ref()?;

@@ -14,14 +14,14 @@ use rustix::time::{ClockId, clock_gettime};
 const HEADER: usize = 24;
 /// The longest text, in bytes: 256 channels of replication status, with long names.
 pub const TEXT_MAX: usize = 64 * 1024;
-/// Where it says until when the holder of the lock is busy.
+/// Where the holder of the lock notes until when it is busy.
 const BUSY_UNTIL: usize = HEADER + TEXT_MAX;
 /// What is read at once, in bytes: nearly every text is shorter.
 const PAGE: usize = 4 * 1024;
 
 /// A point in time that means the same to every process of this machine until it is switched off.
 ///
-/// Two clocks, because one is not enough: the wall clock can be set, the other begins anew when the machine starts.
+/// Two clocks, because one is not enough: the wall clock can be set, and the other starts from zero when the machine does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     monotonic_ns: u64,
@@ -69,7 +69,7 @@ impl Stamp {
     }
 }
 
-/// Takes the room of the longest text, so that a full disk says so before anybody relies on the file. The writer holds
+/// Takes the room of the longest text, so that a full disk is noticed before other checks rely on the file. The writer holds
 /// the lock.
 ///
 /// # Errors
@@ -95,8 +95,8 @@ pub fn pieces(stamp: Stamp, text: &[u8]) -> Vec<(u64, Vec<u8>)> {
     vec![(HEADER as u64, text.to_owned()), (0, header)]
 }
 
-/// Puts `text` into the file in place of what was there; what cannot be written whole is not there at all, and then it
-/// says `false`.
+/// Puts `text` into the file in place of what was there; a text that cannot be written whole
+/// is not there at all, and the result is `false`.
 #[must_use]
 pub fn write(file: BorrowedFd<'_>, stamp: Stamp, text: &[u8]) -> bool {
     let pieces = pieces(stamp, text);

@@ -1,6 +1,6 @@
 //! The HTTP request: bytes -> which instance was asked for. Pure.
 //!
-//! The request never changes the rules. It says whether a body is wanted (`HEAD`) and, with `?port=`, which of the
+//! The request never changes the rules. It decides whether a body is sent (`HEAD`) and, with `?port=`, which of the
 //! instances the operator allowed is meant. Everything else in it is read and forgotten.
 
 /// The most that is read of a request, in bytes.
@@ -18,7 +18,7 @@ pub enum Request {
         /// The instance that is asked for.
         instance: Instance,
     },
-    /// Bytes that are no HTTP request, or only a part of its first line; the words say what is wrong.
+    /// Bytes that are not an HTTP request, or only a part of its first line; the text is the reason.
     Garbage(&'static str),
 }
 

@@ -122,7 +122,7 @@ impl Key {
     /// Waits for the lock, which the check has that asks now. The deadline ends the wait.
     ///
     /// # Errors
-    /// When the state cannot be used, or the check that asks does not answer in its time. The words say why.
+    /// When the state cannot be used, or the check that asks does not answer in its time. The text is the reason.
     fn wait(&self, deadline: &Deadline) -> Result<Waited<'_>, String> {
         let began = Stamp::now();
         ensure_trusted(&self.directory)?;
@@ -140,7 +140,7 @@ impl Key {
         // On a busy machine the record of a check that gives up comes a moment after its time.
         let left = deadline.left().unwrap_or_default();
         record::busy_for(file.as_fd(), left + left / 8).map_err(cannot_write)?;
-        Ok(Waited::Lock(Lock { key: self, file: alarm::also_write_to(file.into()), asked: now }))
+        Ok(Waited::Lock(Lock { key: self, file: alarm::attach_file(file.into()), asked: now }))
     }
 
     /// Waits for the lock, and for its holder no longer than that one can need. The note of the holder is read after a
@@ -164,7 +164,7 @@ impl Lock<'_> {
     /// never so old that those that wait cannot use it.
     ///
     /// # Errors
-    /// When it is too long. The words say so.
+    /// When it is too long. The text is the reason.
     fn publish(self, outcome: &Outcome) -> Result<(), String> {
         let Key { limit, path, .. } = self.key;
         let asked = self.asked.max(Stamp::now().earlier(limit.saturating_sub(GRACE)));
@@ -179,12 +179,12 @@ impl Drop for Lock<'_> {
     /// Also when the driver panics: the checks that wait must not wait for our client to leave.
     fn drop(&mut self) {
         // From here on another check may hold the lock, so the handler must not write.
-        alarm::leave_the_file_alone();
+        alarm::detach_file();
         let _ = flock(self.file, FlockOperation::Unlock);
     }
 }
 
-/// A directory that nobody but its owner may write, and that is ours or root's.
+/// A directory that only its owner may write, and that belongs to this user or to root.
 fn ensure_trusted(directory: &Path) -> Result<(), String> {
     let about = fs::symlink_metadata(directory).map_err(|error| cannot("use", directory, &error))?;
     let own = rustix::process::geteuid().as_raw();
@@ -200,7 +200,7 @@ fn ensure_trusted(directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The file, made where it is missing; nothing that somebody else put there.
+/// The file, created if it is missing; a file that another user put there is refused.
 fn open(path: &Path) -> Result<File, String> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let opened =

@@ -23,7 +23,7 @@ pub enum Step {
     Resolve,
     /// Connecting and logging in, which the driver does in one call.
     Connect,
-    /// That the connection stands, and the login does not: never entered, only what is said when the time is over.
+    /// The connection is made, the login is not. Never entered: it only words the reason when the time is over.
     Login,
     /// Running the query.
     Query,

@@ -67,9 +67,9 @@ fn read_until(end: Instant, buffer: &mut [u8]) -> Option<usize> {
     }
 }
 
-/// Writes `bytes` to stdout in one write, unless the timer answered before; says whether it did not.
+/// Writes `bytes` to stdout in one write, unless the timer answered before; returns whether the bytes are out.
 ///
-/// A client that went away is no error: the check was made, and nobody is left to tell.
+/// A client that went away is not an error: the check was made.
 #[must_use]
 pub fn answer(bytes: &str, status: u8) -> bool {
     if !alarm::claim(status) {

@@ -17,7 +17,7 @@ use crate::trusted::Secret;
 use crate::watch::Watch;
 
 /// The words of the `MySQL` and `MariaDB` client programs that mean the same to us: what is taken from [client], where
-/// their words stand. `password` is no option.
+/// their words stand. `password` is not an option.
 const CLIENT_WORDS: [&str; 11] = [
     "host",
     "port",
@@ -208,7 +208,7 @@ fn defaults_file(typed: &[OsString]) -> Result<Option<PathBuf>> {
     }
 }
 
-/// A setting as it would be typed; `None` for one that is not ours and need not be. A word that is no option is not shown:
+/// A setting as it would be typed; `None` for one that we may ignore. A word that is not an option is not shown:
 /// it may be a password that slipped onto a line of its own.
 fn as_argument(setting: &Setting, command: &Command, program: &str) -> Result<Option<String>> {
     let Setting { group, key, value, place } = setting;

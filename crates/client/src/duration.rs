@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Reads `900ms`, `30s`, `5m` or `2h`.
 ///
 /// # Errors
-/// A number without a unit, with another unit, with a fraction or too large. The message says what to write instead.
+/// A number without a unit, with another unit, with a fraction or too large. The message gives what to write instead.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::trusted::{self, Opener, Secret, ensure_only_owner_writes, io_words};
 use crate::watch::Watch;
 
-/// The largest option file, in bytes. Theirs are a few hundred bytes; the bound is for what is no option file.
+/// The largest option file, in bytes. Option files are a few hundred bytes; the bound is for anything else.
 const FILE_MAX: u64 = 64 * 1024;
 /// The group that all our programs read.
 pub const SHARED_GROUP: &str = "mysqlchk";
@@ -51,7 +51,7 @@ pub struct Setting {
     pub place: Place,
 }
 
-/// What the option files say to one program.
+/// What the option files hold for one program.
 #[derive(Debug, Default)]
 pub struct Settings {
     /// Everything but passwords; a later setting wins over an earlier one.

@@ -51,7 +51,7 @@ impl<'w> Session<'w> {
     /// Connects and logs in; on the extra port, where there is one, when all connections are taken.
     ///
     /// # Errors
-    /// When nobody listens, TLS cannot be had as asked, or the login is refused.
+    /// When nothing listens there, TLS is not possible as configured, or the login is refused.
     pub fn open(
         target: &Target,
         account: &Account,
@@ -244,8 +244,8 @@ fn ssl_opts(tls: &Tls) -> SslOpts {
 /// A host and port as the driver takes them, and the local end of the connection.
 type Route = (String, u16, Option<SocketAddr>);
 
-/// The driver verifies the name that it connects to, so it looks it up itself. It stops at the first address where nobody
-/// listens (28.0.4); with a local address it goes on through the addresses of that family.
+/// The driver verifies the name that it connects to, so it looks it up itself. It stops at the first address where
+/// nothing listens (28.0.4); with a local address it goes on through the addresses of that family.
 fn routes_by_name(host: &str, port: u16, addresses: &[SocketAddr]) -> Vec<Route> {
     let route = |local| (host.to_owned(), port, local);
     let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
@@ -254,7 +254,7 @@ fn routes_by_name(host: &str, port: u16, addresses: &[SocketAddr]) -> Vec<Route>
     [route(None)].into_iter().chain(others).collect()
 }
 
-/// Tries the routes to a host in their order, and the next one only where nobody listens.
+/// Tries the routes to a host in their order, and the next one only where nothing listens.
 fn connect_by_any(options: &OptsBuilder, routes: &[Route]) -> mysql::Result<Conn> {
     let mut first = None;
     for (host, port, local) in routes {

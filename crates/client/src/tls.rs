@@ -12,7 +12,7 @@ use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use crate::trusted::{self, Opener};
 use crate::watch::Watch;
 
-/// The driver trusts the authorities of this crate beside those of `ssl-ca`. The real list does not have the name, and
+/// The driver trusts the authorities of this crate in addition to those of `ssl-ca`. The real list does not have the name, and
 /// then this does not compile.
 const _: () = webpki_roots::NO_PUBLIC_AUTHORITY;
 
@@ -83,7 +83,7 @@ pub struct Tls {
 }
 
 impl Options {
-    /// What the options mean together; `None` is no TLS. `ssl-mode` says it all; without it `MariaDB`'s words count, and a
+    /// What the options mean together; `None` is no TLS. `ssl-mode` decides alone; without it `MariaDB`'s options count, and a
     /// file that is given is meant to be used.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ impl Mode {
 }
 
 impl Tls {
-    /// Looks at the files before the driver does, which would not say which one is wrong.
+    /// Checks the files before the driver reads them, whose error would not name the file.
     ///
     /// # Errors
     /// A file that cannot be read, that others may write, that is too large, or that has nothing of its kind in it.

@@ -67,7 +67,7 @@ impl Opener<'_> {
 /// Reads a regular file of at most `max` bytes that only its owner may write.
 ///
 /// # Errors
-/// A file of another kind, or one that cannot be read. The message says why and does not name the file.
+/// A file of another kind, or one that cannot be read. The message gives the reason and does not name the file.
 pub(crate) fn read(opened: io::Result<File>, max: u64) -> Result<Vec<u8>> {
     let file = opened.map_err(|error| io_words(&error))?;
     let about = file.metadata().map_err(|error| io_words(&error))?;

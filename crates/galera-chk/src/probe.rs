@@ -36,7 +36,7 @@ const MYSQL: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM performance_schem
 /// How a `MariaDB` refuses a table of `MySQL`: also as one in a schema that is not open to all (measured on 10.11).
 const NO_TABLE: [u16; 2] = [ER_NO_SUCH_TABLE, ER_TABLEACCESS_DENIED_ERROR];
 
-/// What the node says of itself, under the server's own names. Unknown is NULL or a name the server does not have.
+/// The state that the node reports, under the server's own names. Unknown is NULL or a name the server does not have.
 #[derive(Debug, Default, Clone, serde::Serialize)]
 pub(crate) struct Facts {
     pub(crate) wsrep_on: Variable,
@@ -68,7 +68,7 @@ pub(crate) struct Facts {
 /// Asks for everything at once.
 ///
 /// # Errors
-/// When the server refuses the statement. A server built without wsrep is no error: it has no facts.
+/// When the server refuses the statement. A server built without wsrep is not an error: it has no facts.
 pub(crate) fn ask(session: &mut Session<'_>, _: &Options) -> Result<Facts, Verdict> {
     let statement = |family| match family {
         Family::MariaDb => vec![MARIADB],

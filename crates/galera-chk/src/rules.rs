@@ -96,13 +96,13 @@ fn donor_may_serve(facts: &Facts, when: Donor) -> bool {
     }
 }
 
-/// `rsync` and `mysqldump` hold a read lock while they copy; a method nobody named is taken to do so.
+/// `rsync` and `mysqldump` hold a read lock while they copy; an unknown method is assumed to do so.
 fn transfer_blocks(facts: &Facts) -> bool {
     let method = facts.wsrep_sst_method.text();
     method.starts_with("rsync") || ["mysqldump", "NULL", ""].contains(&method)
 }
 
-/// Number first, then the name, without what the server may say after it (`Joining: receiving State Transfer`).
+/// Number first, then the name, without what the server may add (`Joining: receiving State Transfer`).
 fn state(facts: &Facts) -> String {
     let name = facts.wsrep_local_state_comment.text().split(':').next().unwrap_or_default();
     format!("local state is {} ({name})", or_null(facts.wsrep_local_state))

@@ -40,7 +40,7 @@ pub(crate) enum Unknown {
     NoHeartbeat(Option<String>, String),
     /// One row was named for several channels.
     OneHeartbeatForSeveral,
-    /// The receiver has heard nothing of its source since it was started.
+    /// The receiver has received nothing from its source since it was started.
     NeverHeard,
     /// The server does not have the times of commits now.
     Commit,
@@ -97,12 +97,12 @@ pub(crate) fn of_status(row: &Row) -> Lag {
     seconds(row, &["Seconds_Behind_Source", "Seconds_Behind_Master"]).map_or_else(Lag::default, Lag::Behind)
 }
 
-/// The whole seconds under the first of `names` that the row has; `None` for NULL and for what is no number.
+/// The whole seconds under the first of `names` that the row has; `None` for NULL and for a text that is not a number.
 pub(crate) fn seconds(row: &Row, names: &[&str]) -> Option<Duration> {
     row.get(names).and_then(|text| text.parse().ok()).map(Duration::from_secs)
 }
 
-/// Whether all that was received is applied, by the positions in the source's binary log; `None` where they are not told.
+/// Whether all that was received is applied, by the positions in the source's binary log; `None` where the server does not show them.
 ///
 /// When the source dies in the middle of a transaction, they stay apart until it is back: the half that came cannot be
 /// applied. GTIDs count whole transactions (`Gtid_IO_Pos`, empty without them); those of own events, which come back from
@@ -127,7 +127,7 @@ fn applied_position(status: &Row) -> Option<(&str, &str)> {
 }
 
 /// Whether one GTID position of `MariaDB` (`DOMAIN-SERVER-SEQUENCE`, with commas between) has each of another one's, or a
-/// later one of the same domain and server. Of another server in the same domain it is not told which is later.
+/// later one of the same domain and server. For different servers in one domain the order is unknown.
 fn includes(position: &str, other: &str) -> bool {
     let read = |gtid: &str| {
         let (origin, number) = gtid.rsplit_once('-')?;
@@ -175,7 +175,7 @@ impl Table {
 
 /// The age of the heartbeat of one source: the row of `server_id`; in the old layout, which has `id` instead and counts
 /// on one writer, the row of this id, or the only one. One row that is named for all, or the only one there is, tells
-/// nothing of several channels: `is_alone` says that one is judged.
+/// nothing about several channels: `is_alone` means that one channel is judged.
 pub(crate) fn of_heartbeat(
     rows: &[Row],
     table: &Table,
@@ -202,7 +202,7 @@ pub(crate) fn of_heartbeat(
 ///
 /// Nothing in it goes through local time, which stands still for an hour when summer time ends: `UNIX_TIMESTAMP` takes the
 /// columns as they are stored, and of `NOW(6)` only the fraction of the second counts, which is that of the statement, as
-/// `UNIX_TIMESTAMP()` is. The product has six digits, whatever `div_precision_increment` says.
+/// `UNIX_TIMESTAMP()` is. The product has six digits, whatever `div_precision_increment` is.
 ///
 /// Source: "Performance Schema Replication Tables", `MySQL` 8.4 Reference Manual.
 pub(crate) const TIMESTAMPS: &str = "SELECT c.CHANNEL_NAME, UNIX_TIMESTAMP() + MICROSECOND(NOW(6)) * 0.000001 AS now, \
@@ -226,8 +226,8 @@ fn time(row: &Row, name: &str) -> Option<i64> {
     seconds.checked_mul(1_000_000)?.checked_add(micros).filter(|time| *time != 0)
 }
 
-/// How long ago the receiver last heard of its source: a heartbeat, or a transaction, since a source that is busy sends no
-/// heartbeats. Unknown when it has heard nothing since it was started; a time to come when this server's clock, which both
+/// How long ago the receiver last received something from its source: a heartbeat, or a transaction, since a busy source
+/// sends no heartbeats. Unknown when it has received nothing since it was started; a time to come when this server's clock, which both
 /// times are by, was set back since.
 pub(crate) fn since_heard(times: &Row) -> Lag {
     let heard = ["heartbeat", "queued", "queueing"].into_iter().filter_map(|name| time(times, name)).max();
@@ -239,7 +239,7 @@ pub(crate) fn since_heard(times: &Row) -> Lag {
 /// channel's row of replication status.
 ///
 /// What is in work tells its age. Between two transactions nothing is, and an applier that was restarted has forgotten what
-/// it applied (measured on 9.7.4): then all is applied where the positions say so; they are only brought up to date now and
+/// it applied (measured on 9.7.4): then all is applied where the positions are equal; they are only brought up to date now and
 /// then (`replica_checkpoint_period`). It is never less than `Seconds_Behind_Source`, which knows how far the two clocks are
 /// apart: by the source's clock, where that is ahead, a commit is younger than it is.
 pub(crate) fn of_commits(times: &Row, status: &Row) -> Lag {
@@ -378,7 +378,7 @@ mod tests {
             (times("999.000000", NEVER, Some("960.000000"), Some("970.000000")), status("9", "4"), secs(40)),
             // The position is at the end, and yet a worker works.
             (times("999.000000", "1.000000", Some("960.000000"), None), status("9", "9"), secs(40)),
-            // A delayed replica: the coordinator waits, and does not say for what.
+            // A delayed replica: the coordinator waits, and shows no transaction.
             (times("990.000000", NEVER, None, None), status("9", "4"), secs(10)),
             (times("990.000000", "980.000000", None, None), status("9", "4"), secs(10)),
             // What is in work is younger by the source's clock, which is ahead: the server knows better.
@@ -394,7 +394,7 @@ mod tests {
             // The source's clock is ahead.
             (times("1002.000000", NEVER, None, None), status("9", "4"), Lag::Ahead(Duration::from_secs(2))),
             (times("1002.000000", NEVER, None, None), behind(Some("40"), "9", "4"), secs(40)),
-            // Between two transactions of a backlog the newest that came says nothing of the oldest.
+            // Between two transactions of a backlog the newest one received tells nothing about the oldest.
             (times("999.000000", "1.000000", None, None), behind(Some("3600"), "9", "4"), secs(3600)),
             // Nor is what was committed later by another clock the end.
             (times("980.000000", "990.000000", None, None), behind(Some("3600"), "9", "4"), secs(3600)),

@@ -80,7 +80,7 @@ impl Validate for Options {
                 return Err(format!("`{option}` is for `--lag-from=heartbeat`, which is not set"));
             }
         }
-        // A group has members and no channels: what is said of one does not count for the other.
+        // A group has members and no channels: the options of one do not apply to the other.
         for (option, given) in [
             ("--channel", !self.channel.is_empty()),
             ("--lag-from", *lag_from != LagFrom::Status),

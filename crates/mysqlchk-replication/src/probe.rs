@@ -37,7 +37,7 @@ const PERFORMANCE_SCHEMA: &str = "SELECT ON performance_schema.*";
 pub(crate) struct Facts {
     /// `1` where the server listens on its Unix socket alone.
     pub(crate) skip_networking: Variable,
-    /// All channels; none when it is no replica, or was not asked for them.
+    /// All channels; none when the server is not a replica, or was not asked for them.
     pub(crate) channels: Vec<Channel>,
     /// Its place in a replication group; `None` when it is in none, or was not asked.
     pub(crate) group: Option<Membership>,
@@ -52,9 +52,9 @@ pub(crate) struct Channel {
     pub(crate) receiver: Receiver,
     /// The applier (SQL) thread.
     pub(crate) applier: Applier,
-    /// `Last_IO_Errno`; 0 is no error.
+    /// `Last_IO_Errno`; 0 means none.
     pub(crate) receiver_error: u32,
-    /// `Last_SQL_Errno`; 0 is no error.
+    /// `Last_SQL_Errno`; 0 means none.
     pub(crate) applier_error: u32,
     /// What `--lag-from` asks for.
     #[serde(rename = "lag_s")]
@@ -62,7 +62,7 @@ pub(crate) struct Channel {
     /// `SQL_Delay`, the delay this replica is configured to keep; `None` is none.
     #[serde(rename = "delay_s", serialize_with = "seconds")]
     pub(crate) delay: Option<Duration>,
-    /// How long ago the receiver heard of its source; unknown also where that was not asked.
+    /// How long ago the receiver received something from its source; unknown also where that was not asked.
     #[serde(rename = "heard_s")]
     pub(crate) heard: Lag,
     /// Whether all that was received is applied, by the positions; `None` is unknown.

@@ -64,7 +64,7 @@ fn judge_channels(facts: &Facts, options: &Options) -> Verdict {
 /// Source: `MySQL` 8.4 Reference Manual, "SHOW REPLICA STATUS Statement".
 fn find(channel: &Channel, options: &Options) -> Finding {
     let connecting = channel.receiver == Receiver::Connecting && options.allow_connecting;
-    // Of a source that may be gone nothing has to be heard.
+    // A source that may be gone need not send anything.
     let silent = |limit| match &channel.heard {
         Lag::Unknown(_) => true,
         Lag::Behind(heard) | Lag::Ahead(heard) => *heard > limit,
@@ -78,7 +78,7 @@ fn find(channel: &Channel, options: &Options) -> Finding {
 }
 
 /// A lag that is unknown never counts as zero. A time to come counts as zero only within the limit: beyond it, the clocks
-/// say nothing.
+/// cannot be trusted.
 fn find_by_lag(channel: &Channel, connecting: bool, options: &Options) -> Finding {
     match &channel.lag {
         // Without a receiver `MariaDB` does not know the lag, whatever is left to apply.

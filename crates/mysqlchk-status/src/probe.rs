@@ -53,7 +53,7 @@ const ANY: &str = "SELECT @@global.read_only AS read_only, @@global.skip_network
     @@global.auto_increment_increment AS auto_increment_increment, \
     @@global.auto_increment_offset AS auto_increment_offset";
 
-/// What the server says of itself. Unknown is NULL or a server that has no such switch.
+/// The switches as the server reports them. Unknown is NULL, or a switch that the server does not have.
 #[derive(Debug, Default, Clone, serde::Serialize)]
 pub(crate) struct Facts {
     /// `OFF`, `ON`, `0`, `1`; `MariaDB` 12 also `NO_LOCK` and `NO_LOCK_NO_ADMIN`.

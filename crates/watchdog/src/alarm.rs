@@ -1,6 +1,6 @@
 //! Answers in place of a program that hangs or crashes, and makes sure that there is one answer.
 //!
-//! What will be said is rendered beforehand; the signal handler only writes it and ends the process. It uses nothing but
+//! The answer is prepared beforehand; the signal handler only writes it and ends the process. It uses nothing but
 //! atomics and system calls that signal-safety(7) lists.
 
 #![expect(
@@ -25,26 +25,26 @@ use rustix::stdio::{stdin, stdout};
 /// How long an answer that is being written when the time is over may still take, in microseconds.
 const GRACE_US: libc::suseconds_t = 20_000;
 
-/// What ends a program that does something impossible. SIGABRT is std's own way when there is no memory left.
+/// The signals of a crash. SIGABRT is how std ends a program when there is no memory left.
 const CRASHES: [c_int; 5] = [libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
 
 /// The stack of the handler when the program crashes, in bytes: its own may be what has run out. Above `MINSIGSTKSZ` of
 /// every processor.
 const STACK: usize = 32 * 1024;
 
-/// What is said in place of the program.
+/// An answer in place of the program.
 #[derive(Debug)]
 pub struct Answer {
     /// Written to stdout.
     pub response: String,
-    /// Written to the file of [`also_write_to`], where there is one: bytes and their offsets, in this order. What comes
+    /// Written to the file of [`attach_file`], where there is one: bytes and their offsets, in this order. What comes
     /// after a write that fails is left out.
     pub pieces: Vec<(u64, Vec<u8>)>,
     /// The exit status.
     pub status: u8,
 }
 
-/// What is said when the time is over.
+/// The answer when the time is over.
 #[derive(Debug)]
 struct Late {
     answer: Answer,
@@ -77,7 +77,7 @@ pub fn arm(left: Duration) -> io::Result<()> {
     for signal in CRASHES {
         install(signal, end as *const () as libc::sighandler_t, libc::SA_ONSTACK)?;
     }
-    // It may interrupt itself, so that it ends also where nobody reads what it writes.
+    // It may interrupt itself, so that it ends even if the client does not read what it writes.
     install(libc::SIGALRM, end as *const () as libc::sighandler_t, libc::SA_NODEFER)?;
     // A parent may have left a signal blocked, and then the deadline would never come.
     mask(libc::SIG_UNBLOCK, [libc::SIGALRM].into_iter().chain(CRASHES))?;
@@ -152,32 +152,32 @@ fn set_timer(time: Duration) -> io::Result<()> {
     succeeded(unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) })
 }
 
-/// From now on this is said when the time is over; `once_connected` as soon as a socket of ours is connected, where that
+/// From now on this is the answer when the time is over; `once_connected` as soon as a socket of ours is connected, where that
 /// is another answer.
 pub fn if_late(answer: Answer, once_connected: Option<Answer>) {
     // Never freed: the handler may read it until the process ends.
     LATE.store(Box::into_raw(Box::new(Late { answer, once_connected })), Ordering::Release);
 }
 
-/// From now on this is said when the program crashes.
+/// From now on this is the answer when the program crashes.
 pub fn if_crashed(answer: Answer) {
     // Never freed, as above.
     CRASHED.store(Box::into_raw(Box::new(answer)), Ordering::Release);
 }
 
 /// From now on [`Answer::pieces`] go to this file; once in a process. The file stays open until the process ends.
-pub fn also_write_to(file: OwnedFd) -> BorrowedFd<'static> {
+pub fn attach_file(file: OwnedFd) -> BorrowedFd<'static> {
     let file = FILE.get_or_init(|| file).as_fd();
     ATTACHED.store(true, Ordering::Release);
     file
 }
 
-/// Ends what [`also_write_to`] began.
-pub fn leave_the_file_alone() {
+/// Ends what [`attach_file`] began.
+pub fn detach_file() {
     ATTACHED.store(false, Ordering::Release);
 }
 
-/// Takes the right to answer, with the exit status that goes with it; `false` when somebody was faster.
+/// Takes the right to answer, with the exit status that goes with it; `false` when there is an answer already.
 #[must_use]
 pub fn claim(status: u8) -> bool {
     ANSWERED.compare_exchange(UNANSWERED, status + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok()
@@ -231,13 +231,13 @@ extern "C" fn end(signal: c_int) {
 }
 
 fn late() -> Option<&'static Answer> {
-    // SAFETY: null, or a box that `if_late` leaked; nobody writes to it.
+    // SAFETY: null, or a box that `if_late` leaked; nothing writes to it.
     let late = unsafe { LATE.load(Ordering::Acquire).as_ref() }?;
     Some(late.once_connected.as_ref().filter(|_| is_connected()).unwrap_or(&late.answer))
 }
 
 fn crashed() -> Option<&'static Answer> {
-    // SAFETY: null, or a box that `if_crashed` leaked; nobody writes to it.
+    // SAFETY: null, or a box that `if_crashed` leaked; nothing writes to it.
     unsafe { CRASHED.load(Ordering::Acquire).as_ref() }
 }
 
@@ -261,9 +261,9 @@ fn write_all(mut bytes: &[u8]) {
     }
 }
 
-/// Half-closes and reads what the client has sent, so that our end is no reset. Waits for nothing.
+/// Half-closes and reads what the client has sent, so that the client sees an end and not a reset. Waits for nothing.
 fn leave_in_order() {
-    // Fails without harm when stdout is no socket.
+    // Fails without harm when stdout is not a socket.
     if shutdown(stdout(), Shutdown::Write).is_err() {
         return;
     }

@@ -35,7 +35,7 @@ pub mod bytes {
         /// Compiles a pattern.
         ///
         /// # Errors
-        /// When it is no pattern that `regex-lite` knows.
+        /// When `regex-lite` does not know the pattern.
         pub fn new(pattern: &str) -> Result<Regex, regex_lite::Error> {
             match Version::of(pattern) {
                 Some(version) => Ok(Regex(Engine::Version(version))),

@@ -9,7 +9,7 @@
 
 use rustls_pki_types::{Der, TrustAnchor};
 
-/// One authority that nobody is: its name and its key are no DER, so no certificate can name it or be verified with it.
+/// One authority that does not exist: its name and its key are not DER, so no certificate can name it or be verified with it.
 /// An empty list would not do: rustls refuses it, also where nothing is verified (`--ssl-mode=REQUIRED`).
 pub const TLS_SERVER_ROOTS: &[TrustAnchor<'static>] = &[TrustAnchor {
     subject: Der::from_slice(b"nobody"),
