@@ -302,7 +302,9 @@ fn explain(what: &str, error: &mysql::Error) -> Error {
         FromDriver(DriverError::UnsupportedProtocol(version)) => {
             format!("the server uses protocol {version}, not 10")
         }
-        FromDriver(DriverError::PacketTooLarge) => "the answer is too large".into(),
+        CodecError(PacketCodecError::PacketTooLarge) | FromDriver(DriverError::PacketTooLarge) => {
+            "the answer is too large".into()
+        }
         CodecError(_) | FromDriver(_) => "the reply is not the MySQL protocol".into(),
         _ => "the answer cannot be read".into(),
     };
