@@ -14,6 +14,12 @@ pub fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
 }
 
+/// The programs of this project, as the file `PROGRAMS` lists them.
+#[must_use]
+pub fn programs() -> Vec<&'static str> {
+    include_str!("../../PROGRAMS").lines().collect()
+}
+
 /// The services of `xinetd.d/FILE`, on the address of `server` and asking it over its socket.
 ///
 /// Changed are only the names of this machine: address, account, paths, and the last two arguments. `galera-chk` is

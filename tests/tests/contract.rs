@@ -12,11 +12,10 @@ use lab::check::{Check, Outcome, binary, local};
 use lab::http::Reply;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, PORT, Server};
-use lab::{address, machine, user, wait};
+use lab::{address, machine, shipped, user, wait};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
-const PROGRAMS: [&str; 3] = ["mysqlchk-status", "mysqlchk-replication", "galera-chk"];
 /// How much later than its budget an answer may be when other tests run beside it, beside what the machine adds.
 /// `xinetd.rs` holds a hundred answers to 50 ms.
 const LATE: Duration = Duration::from_millis(200);
@@ -198,7 +197,7 @@ fn what_is_configured_wrong_is_a_503_with_the_cure_and_status_2() {
 #[test]
 fn what_is_no_value_of_an_option_is_refused_in_our_words() {
     let words_of_others = ["digit", "found in string", "in target type", "is not in", "parse", "literal"];
-    for program in PROGRAMS {
+    for program in shipped::programs() {
         let help = Check::new(program).args(["--help"]).run().stdout;
         let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
         let options = lines.filter_map(|line| line.split(['[', ' ']).find(|word| word.starts_with("--")));
@@ -452,9 +451,9 @@ fn whatever_hangs_the_answer_leaves_in_time() {
         (tcp(full_address), "connecting"),
         (vec![format!("--socket={}", socket.display())], "connecting"),
     ] {
-        for program in PROGRAMS {
+        for program in shipped::programs() {
             let budget = Duration::from_millis(600);
-            if step == "logging in" && program != PROGRAMS[0] && arguments == tcp(dripping_address) {
+            if step == "logging in" && program != "mysqlchk-status" && arguments == tcp(dripping_address) {
                 continue; // It drips once.
             }
             let check = Check::new(program).args(with(&arguments, &["--timeout=600ms"]));
@@ -660,9 +659,12 @@ fn whatever_a_server_sends_the_response_is_well_formed() {
 
 #[test]
 fn help_and_version_are_for_a_person() {
-    for program in PROGRAMS {
+    for program in shipped::programs() {
         let help = Check::new(program).args(["--help"]).run();
-        assert!(help.code == Some(0) && help.stdout.contains("--max-lag") == (program == PROGRAMS[1]), "{help:?}");
+        assert!(
+            help.code == Some(0) && help.stdout.contains("--max-lag") == (program == "mysqlchk-replication"),
+            "{help:?}"
+        );
         let version = Check::new(program).args(["-V"]).run();
         assert_eq!(version.stdout, format!("{program} {}\n", env!("CARGO_PKG_VERSION")));
     }
