@@ -27,6 +27,7 @@
 //! | [`http`] | a client that sees bytes, a clean end and a reset |
 //! | [`check`] | a binary with pipes |
 //! | [`evidence`] | `docs/servers.md`, written from what was seen |
+//! | [`fake`] | what a real server cannot be made to do |
 //! | [`recorded`] | rows on record, in the place of a server that is not to be had |
 
 pub mod address;
@@ -34,6 +35,7 @@ pub mod check;
 pub mod daemon;
 pub mod evidence;
 pub mod failover;
+pub mod fake;
 pub mod galera;
 pub mod group;
 pub mod haproxy;

@@ -7,10 +7,23 @@
 use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::daemon::program;
+
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// For a test that may run at the same time as others of its suite.
+pub fn share() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For a test that measures time, and has to be alone.
+pub fn have() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The load of the machine and how long its processes waited for a processor, for a message.
 #[must_use]

@@ -2,18 +2,20 @@
 
 use std::fs;
 use std::io::{PipeReader, PipeWriter, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lab::check::{Check, Outcome, binary, local};
+use lab::fake::{self, Fake, OK, greeting, packet};
 use lab::http::Reply;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, PORT, Server};
-use lab::{address, machine, shipped, user, wait};
+use lab::{machine, shipped, user, wait};
 use rustix::fs::OFlags;
+use rustix::net::AddressFamily;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How much later than its budget an answer may be when other tests run beside it, beside what the machine adds.
@@ -400,45 +402,15 @@ fn blank_lines_that_come_first_do_not_hide_the_request() {
     }
 }
 
-/// A server that greets and goes on with one byte now and then: each single read of the client succeeds.
-fn a_byte_at_a_time(listener: TcpListener) {
-    std::thread::spawn(move || {
-        let greeting = b"\x4a\0\0\0\x0a5.5.5-10.11.19-MariaDB\0".iter().chain(std::iter::repeat_n(&b'x', 200));
-        if let Ok((mut client, _)) = listener.accept() {
-            for byte in greeting {
-                if client.write_all(&[*byte]).is_err() {
-                    return;
-                }
-                wait::dawdle(Duration::from_millis(20));
-            }
-        }
-    });
-}
-
-/// Connects until the kernel takes no more: whoever comes next hangs in `connect()`.
-fn fill(listener: &TcpListener) -> Vec<std::net::TcpStream> {
-    let address = listener.local_addr().unwrap();
-    rustix::net::listen(listener, 0).unwrap();
-    let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok();
-    std::iter::from_fn(connect).take(64).collect()
-}
-
-fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((address::fresh(), 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
-}
-
 #[test]
 fn whatever_hangs_the_answer_leaves_in_time() {
     let scratch = Scratch::new("hang");
-    let tcp = |address: SocketAddr| vec![format!("--host={}", address.ip()), format!("--port={}", address.port())];
 
-    let (silent, silent_address) = listener();
-    let (dripping, dripping_address) = listener();
-    a_byte_at_a_time(dripping);
-    let (full, full_address) = listener();
-    let _waiting = fill(&full);
+    let (silent, silent_address) = fake::silent();
+    let (dripping, dripping_address) = fake::silent();
+    fake::drip(dripping);
+    let (full, full_address) = fake::silent();
+    let _waiting = fake::fill(&full, AddressFamily::INET, &full_address);
     let socket = scratch.join("full.sock");
     let full_socket = UnixListener::bind(&socket).unwrap();
     user::give(&socket);
@@ -446,14 +418,14 @@ fn whatever_hangs_the_answer_leaves_in_time() {
     let _in_the_queue = std::os::unix::net::UnixStream::connect(&socket).unwrap();
 
     for (arguments, step) in [
-        (tcp(silent_address), "logging in"),
-        (tcp(dripping_address), "logging in"),
-        (tcp(full_address), "connecting"),
+        (fake::arguments(silent_address), "logging in"),
+        (fake::arguments(dripping_address), "logging in"),
+        (fake::arguments(full_address), "connecting"),
         (vec![format!("--socket={}", socket.display())], "connecting"),
     ] {
         for program in shipped::programs() {
             let budget = Duration::from_millis(600);
-            if step == "logging in" && program != "mysqlchk-status" && arguments == tcp(dripping_address) {
+            if step == "logging in" && program != "mysqlchk-status" && arguments == fake::arguments(dripping_address) {
                 continue; // It drips once.
             }
             let check = Check::new(program).args(with(&arguments, &["--timeout=600ms"]));
@@ -468,7 +440,7 @@ fn whatever_hangs_the_answer_leaves_in_time() {
 
 /// Starts a check with this stdout, and waits until it hangs in its login; with the server's end of its connection.
 fn hang(arguments: &[&str], stdout: Stdio) -> (Child, TcpStream) {
-    let (silent, address) = listener();
+    let (silent, address) = fake::silent();
     let mut command = Command::new(binary("mysqlchk-status"));
     command.args([format!("--host={}", address.ip()), format!("--port={}", address.port())]).args(arguments);
     command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
@@ -547,7 +519,7 @@ fn a_file_system_that_hangs_while_the_options_are_read_is_told_in_time() {
 #[test]
 fn an_option_file_on_another_file_system_is_read() {
     let scratch = Scratch::new("other");
-    let (directory, (silent, address)) = (scratch.dir("conf.d"), listener());
+    let (directory, (silent, address)) = (scratch.dir("conf.d"), fake::silent());
     fs::write(
         directory.join("my.cnf"),
         format!("[client]\nhost={}\nport={}\n[mysqlchk]\ntimeout=300ms\n", address.ip(), address.port()),
@@ -566,7 +538,7 @@ fn an_option_file_on_another_file_system_is_read() {
 /// The answer says where the time went, and it adds up to the budget.
 #[test]
 fn an_answer_that_comes_late_has_the_times_up_to_the_moment_it_is_given() {
-    let (silent, address) = listener();
+    let (silent, address) = fake::silent();
     let arguments = [format!("--host={}", address.ip()), format!("--port={}", address.port())];
     let outcome = check(&with(&arguments, &["--timeout=300ms", "--format=json"]));
     assert!(outcome.stdout.contains("no verdict within 300ms (while logging in)"), "{outcome:?}");
@@ -597,35 +569,6 @@ fn a_check_whose_answer_nobody_takes_ends_all_the_same() {
     assert_eq!(ended.code(), Some(1));
 }
 
-/// Answers one client with `bytes` and sends no more.
-fn answer_with(bytes: Vec<u8>) -> Vec<String> {
-    let (listener, address) = listener();
-    std::thread::spawn(move || {
-        if let Ok((mut client, _)) = listener.accept() {
-            let _ = client.write_all(&bytes);
-            let _ = client.shutdown(std::net::Shutdown::Write);
-            // Until the check has gone: a close on what is unread would be a reset.
-            let _ = std::io::Read::read_to_end(&mut client, &mut Vec::new());
-        }
-    });
-    vec![format!("--host={}", address.ip()), format!("--port={}", address.port())]
-}
-
-fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
-    [&u32::try_from(payload.len()).unwrap().to_le_bytes()[..3], &[number], payload].concat()
-}
-
-/// A greeting as MySQL 8 sends it, so that the packet after it is the answer to our login.
-fn greeting() -> Vec<u8> {
-    let capabilities = b"\xff\xf7\x21\x02\0\xff\xdf\x15";
-    let parts =
-        [b"\x0a8.0.30\0\x01\0\0\0abcdefgh\0", &capabilities[..], &[0; 10], b"abcdefghijkl\0mysql_native_password\0"];
-    packet(0, &parts.concat())
-}
-
-/// Nothing to say, no warning.
-const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
-
 #[test]
 fn whatever_a_server_sends_the_response_is_well_formed() {
     let protocol = "cannot log in: the reply is not the MySQL protocol";
@@ -652,7 +595,8 @@ fn whatever_a_server_sends_the_response_is_well_formed() {
         // The driver indexes into an empty packet.
         (after_greeting(b""), panicked),
     ] {
-        let outcome = check(&with(&answer_with(bytes), &[&account]));
+        let fake = Fake::sending(vec![bytes]);
+        let outcome = check(&with(&fake::arguments(fake.address), &[&account]));
         assert_down(&outcome, 1, reason);
     }
 }

@@ -8,14 +8,14 @@ use std::os::unix::fs::{DirEntryExt, FileExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Barrier, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::check::{Check, Outcome, binary};
 use lab::scratch::Scratch;
 use lab::server::{PORT, Server};
-use lab::{user, wait};
+use lab::{machine, user, wait};
 use mysql::prelude::Queryable;
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, fcntl_getfl, fcntl_setfl, flock, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
@@ -203,18 +203,6 @@ fn only_file_of(dir: &Path) -> PathBuf {
     files[0].clone()
 }
 
-static MACHINE: RwLock<()> = RwLock::new(());
-
-/// For a test that does not mind others beside it.
-fn share_the_machine() -> RwLockReadGuard<'static, ()> {
-    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// For a test that measures time.
-fn have_the_machine() -> RwLockWriteGuard<'static, ()> {
-    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The content of a file, taken apart: two clocks, and what was said.
 #[derive(Debug, Clone)]
 struct Record {
@@ -251,7 +239,7 @@ impl Record {
 /// The server takes half a second, so that all come while the first one asks.
 #[test]
 fn checks_that_come_together_make_one_connection_and_give_one_answer() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start_slow(0.5);
     let mut answers = Vec::new();
     assert_eq!(stage.connections_during(|| answers = stage.ask_together(20, "10s", &[])), 1);
@@ -264,7 +252,7 @@ fn checks_that_come_together_make_one_connection_and_give_one_answer() {
 
 #[test]
 fn without_the_option_each_check_asks() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     let socket = format!("--socket={}", stage.server.socket().display());
     let account = format!("--user={}", user::unprivileged().name);
@@ -279,7 +267,7 @@ fn without_the_option_each_check_asks() {
 
 #[test]
 fn within_the_limit_the_answer_is_the_old_one_and_after_it_the_new_one() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let (stage, limit) = (Stage::start(), Duration::from_secs(2));
     let rule = ["--require-writable"];
     let begin = Instant::now();
@@ -302,7 +290,7 @@ fn within_the_limit_the_answer_is_the_old_one_and_after_it_the_new_one() {
 /// An answer that took long is old when it comes: the server's state is that of the question.
 #[test]
 fn the_age_of_an_answer_counts_from_its_question() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start_slow(0.8);
     let first = stage.ask("1200ms", &[]);
     let asked_at_the_latest = Instant::now().checked_sub(Duration::from_millis(800)).unwrap();
@@ -316,7 +304,7 @@ fn the_age_of_an_answer_counts_from_its_question() {
 /// Whoever waited has no time left to ask such a server itself: what it waited for is its answer, however long it took.
 #[test]
 fn a_server_that_takes_longer_than_the_limit_is_up_for_all_who_wait() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start_slow(0.6);
     let mut answers = Vec::new();
     let made = stage.connections_during(|| answers = stage.ask_together(8, "100ms", &["--timeout=1500ms"]));
@@ -329,7 +317,7 @@ fn a_server_that_takes_longer_than_the_limit_is_up_for_all_who_wait() {
 /// What one look gave up on says nothing of the server a moment later: one that comes later asks for itself.
 #[test]
 fn that_there_was_no_answer_is_not_the_answer_of_a_later_look() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     let more = ["--timeout=700ms"];
     stage.server.freeze();
@@ -344,7 +332,7 @@ fn that_there_was_no_answer_is_not_the_answer_of_a_later_look() {
 /// Those who waited for it have no time left to ask for themselves, and learn why.
 #[test]
 fn that_there_was_no_answer_is_shared_with_those_who_waited() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     let more = ["--timeout=8s"];
     let made = stage.connections_during(|| {
@@ -368,7 +356,7 @@ fn that_there_was_no_answer_is_shared_with_those_who_waited() {
 
 #[test]
 fn an_answer_is_never_shared_across_questions() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     let link = stage.scratch.join("other.sock");
     symlink(stage.server.socket(), &link).unwrap();
@@ -411,7 +399,7 @@ fn an_answer_is_never_shared_across_questions() {
 /// The holder stays until its client closes, which may take as long as its budget: its turn ends with its answer.
 #[test]
 fn a_client_that_lingers_does_not_hold_the_next_check() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     let (mut client, socket) = UnixStream::pair().unwrap();
     let mut command = Command::new(binary(PROGRAM));
@@ -435,7 +423,7 @@ fn a_client_that_lingers_does_not_hold_the_next_check() {
 /// `?port=` is part of the question; the form of the answer, a quiet one and HEAD are not.
 #[test]
 fn an_answer_serves_every_form_and_no_other_instance() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     let form = |more: &[&str], request: &str| stage.check("60s", more).stdin(request).run();
     let made = stage.connections_during(|| {
@@ -459,7 +447,7 @@ fn an_answer_serves_every_form_and_no_other_instance() {
 /// The longest facts that a check can have: a replica with as many channels as `MySQL` allows, with long names.
 #[test]
 fn an_answer_with_many_facts_is_shared_whole() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     let mut admin = stage.server.session();
     for number in 0..256 {
@@ -479,7 +467,7 @@ fn an_answer_with_many_facts_is_shared_whole() {
 
 #[test]
 fn on_a_frozen_server_one_connection_hangs_at_a_time_and_everybody_is_told_in_time() {
-    let _machine = have_the_machine();
+    let _machine = machine::have();
     let stage = Stage::start();
     let (more, request) = (["--timeout=900ms", "--format=http"], "OPTIONS / HTTP/1.0\r\n\r\n");
     let check = || stage.check("2s", &more).stdin(request);
@@ -506,7 +494,7 @@ fn note_busy(state: &Path, until_ns: u64) {
 
 #[test]
 fn a_check_waits_for_a_shared_answer_no_longer_than_for_the_server() {
-    let _machine = have_the_machine();
+    let _machine = machine::have();
     let stage = Stage::start();
     let more = ["--timeout=300ms"];
     assert_eq!(stage.ask("1ms", &more).words(), (UP, "asked"));
@@ -530,7 +518,7 @@ fn a_check_waits_for_a_shared_answer_no_longer_than_for_the_server() {
 /// As one does that is stopped by a signal, a debugger or a frozen cgroup: it keeps the lock and never answers.
 #[test]
 fn a_holder_that_has_not_answered_in_its_time_holds_nobody() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     let more = ["--timeout=4s"];
     assert_eq!(stage.ask("1ms", &more).words(), (UP, "asked"));
@@ -548,7 +536,7 @@ fn a_holder_that_has_not_answered_in_its_time_holds_nobody() {
 
 #[test]
 fn a_holder_that_is_stopped_costs_one_bad_answer_at_most() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     let more = ["--timeout=2s"];
     stage.server.freeze();
@@ -572,7 +560,7 @@ fn a_holder_that_is_stopped_costs_one_bad_answer_at_most() {
 /// Its client reads nothing, so that not even its last word gets out.
 #[test]
 fn a_holder_whose_client_takes_nothing_lets_the_lock_go() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     let (_reader, mut writer) = io::pipe().unwrap();
     let flags = fcntl_getfl(&writer).unwrap();
@@ -593,7 +581,7 @@ fn a_holder_whose_client_takes_nothing_lets_the_lock_go() {
 
 #[test]
 fn a_holder_that_is_killed_while_it_asks_leaves_its_turn_to_the_next() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     stage.server.freeze();
     let mut holder = stage.begin("30s", &[]);
@@ -610,7 +598,7 @@ fn a_holder_that_is_killed_while_it_asks_leaves_its_turn_to_the_next() {
 
 #[test]
 fn those_who_wait_behind_killed_holders_get_the_right_answer_in_their_own_time() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     stage.server.freeze();
     let outcomes = thread::scope(|scope| {
@@ -640,7 +628,7 @@ fn those_who_wait_behind_killed_holders_get_the_right_answer_in_their_own_time()
 #[test]
 fn a_check_may_be_killed_at_any_point_of_its_life() {
     const ROUNDS: u32 = 200;
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     let mut admin = stage.server.session();
     let mut killed = 0;
@@ -677,7 +665,7 @@ fn assert_not_shared(stage: &Stage, case: &str, dir: &Path, why: &str) {
 
 #[test]
 fn a_directory_that_cannot_be_trusted_is_not_used() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     let own = user::unprivileged().uid;
     let good = private(&stage.scratch, "good");
@@ -726,7 +714,7 @@ fn replace_by_symlink(dir: &Path, target: &Path) {
 /// What is planted holds a lie that is fresh and well-formed, so that only who planted it makes the difference.
 #[test]
 fn a_planted_file_is_not_believed_and_not_written() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     assert_eq!(stage.ask("60s", &[]).words(), (UP, "asked"));
     let genuine = stage.state();
@@ -786,7 +774,7 @@ fn a_planted_file_is_not_believed_and_not_written() {
 
 #[test]
 fn a_record_that_is_not_whole_or_not_of_this_time_or_question_is_no_answer() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start();
     assert_eq!(stage.ask("60s", &[]).words(), (UP, "asked"));
     let state = stage.state();
@@ -861,7 +849,7 @@ fn confined(stage: &Stage, limit: &str, more: &[&str]) -> Check {
 
 #[test]
 fn where_no_file_may_grow_each_check_asks_for_itself_and_says_why() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     let stage = Stage::start_slow(0.3);
     let outcomes = together(6, || confined(&stage, "60s", &["--timeout=1500ms"]));
     let why = format!("cannot write {}: file too large", stage.state().display());
@@ -889,7 +877,7 @@ exec setpriv --reuid="$uid" --regid="$gid" --clear-groups "$@"
 
 #[test]
 fn on_a_full_or_read_only_disk_the_check_is_made_and_says_why() {
-    let _machine = share_the_machine();
+    let _machine = machine::share();
     // Only root may mount.
     if !user::is_root() {
         return;

@@ -7,26 +7,24 @@ use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::check::{Check, binary};
 use lab::daemon::program;
+use lab::fake::{self, Fake, OK, greeting, packet};
 use lab::http::{self, Client, REQUEST, Reply};
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, PORT, Server};
 use lab::xinetd::{Services, Xinetd, refusal};
 use lab::{address, machine, shipped, user, wait};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket, socket_with};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 const STATUS: &str = "mysqlchk-status";
 const REPLICATION: &str = "mysqlchk-replication";
@@ -161,18 +159,6 @@ fn replica() -> &'static Server {
     *REPLICA
 }
 
-static MACHINE: RwLock<()> = RwLock::new(());
-
-/// For a test that does not mind others beside it.
-fn share_the_machine() -> RwLockReadGuard<'static, ()> {
-    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// For a test that measures time.
-fn have_the_machine() -> RwLockWriteGuard<'static, ()> {
-    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Has `count` conversations, `at_once` at a time.
 fn converse<T: Send>(count: usize, at_once: usize, one: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
@@ -287,7 +273,7 @@ fn the_shipped_files_say_what_a_service_of_many_short_connections_needs() {
 
 #[test]
 fn xinetd_takes_the_shipped_files_without_a_complaint_and_logs_no_check() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let complaints = |log: &str| {
         let complaint = |line: &&str| {
             ["WARN", "ERROR", "CRIT", "ALERT", "EMERG", "fail", "bad"].iter().any(|word| line.contains(word))
@@ -323,7 +309,7 @@ fn the_banner_is_a_whole_response_of_its_stated_length() {
 
 #[test]
 fn every_service_answers_at_once_with_the_bytes_of_the_contract() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let host = Host::start(&format!("{} {PATIENT}", local(replica())));
     for (service, verdict, reason) in
         [(STATUS, "up", STATUS_UP), (REPLICATION, "up", REPLICATION_UP), (GALERA, "down", GALERA_DOWN)]
@@ -342,7 +328,7 @@ fn every_service_answers_at_once_with_the_bytes_of_the_contract() {
 
 #[test]
 fn the_answer_is_one_write_then_a_half_close_then_all_that_still_comes_is_read() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let traces = Scratch::new("trace");
     let host = Host::start_changed(&format!("{} {PATIENT}", local(replica())), |services, name| {
         let check = services.value(name, "server").unwrap();
@@ -438,14 +424,14 @@ const QUARTER: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_client_that_reads_byte_by_byte_gets_every_byte() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let pause = Duration::from_millis(1);
     assert_manners("slow reader", |client| client.send(REQUEST).reply_slowly(pause), None, Waits::No);
 }
 
 #[test]
 fn a_client_that_needs_longer_than_the_budget_gets_every_byte_too() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let budget = Duration::from_secs(2);
     let host = Host::start(&format!("{} --timeout=2s", local(replica())));
     let replies = converse(40, 40, |_| {
@@ -460,13 +446,13 @@ fn a_client_that_needs_longer_than_the_budget_gets_every_byte_too() {
 
 #[test]
 fn a_client_that_says_nothing_gets_the_verdict_after_a_quarter_of_the_budget() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     assert_manners("silence", Client::reply, None, Waits::AQuarter);
 }
 
 #[test]
 fn a_client_that_sends_64_kib_of_garbage_gets_a_whole_503() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let garbage = [b'A'; 64 * 1024];
     let too_long = Some("the request line is too long");
     assert_manners("garbage", |client| client.send(&garbage).reply(), too_long, Waits::No);
@@ -474,7 +460,7 @@ fn a_client_that_sends_64_kib_of_garbage_gets_a_whole_503() {
 
 #[test]
 fn a_client_that_is_still_sending_when_its_answer_is_out_is_not_cut_off() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let host = Host::start(&format!("{} {PATIENT}", local(replica())));
     for (service, address) in [STATUS, REPLICATION].map(|service| (service, host.address(service))) {
         converse(50, 10, |_| {
@@ -495,7 +481,7 @@ fn a_client_that_is_still_sending_when_its_answer_is_out_is_not_cut_off() {
 
 #[test]
 fn a_client_that_sends_64_kib_of_headers_gets_the_verdict() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let mut request = b"GET / HTTP/1.1\r\n".to_vec();
     while request.len() < 64 * 1024 {
         request.extend_from_slice(b"X-Filler: 0123456789abcdefghijklmnopqrstuvwxyz\r\n");
@@ -506,21 +492,21 @@ fn a_client_that_sends_64_kib_of_headers_gets_the_verdict() {
 
 #[test]
 fn a_client_that_stops_in_the_request_line_is_told_so_after_a_quarter_of_the_budget() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let stops = |client: Client| client.send(b"OPTIONS / HT").reply();
     assert_manners("half a line", stops, Some("the request line is incomplete"), Waits::AQuarter);
 }
 
 #[test]
 fn a_client_that_stops_in_the_headers_gets_the_verdict_after_a_quarter_of_the_budget() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let stops = |client: Client| client.send(b"OPTIONS / HTTP/1.1\r\nHost: db").reply();
     assert_manners("half a request", stops, None, Waits::AQuarter);
 }
 
 #[test]
 fn a_client_that_closes_its_side_early_gets_a_whole_answer_at_once() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     assert_manners("request, then FIN", |client| client.send(REQUEST).finish().reply(), None, Waits::No);
     assert_manners("FIN", |client| client.finish().reply(), None, Waits::No);
     let half = |client: Client| client.send(b"OPTIONS").finish().reply();
@@ -529,7 +515,7 @@ fn a_client_that_closes_its_side_early_gets_a_whole_answer_at_once() {
 
 #[test]
 fn a_client_that_goes_away_leaves_no_check_and_no_aborted_connection_behind() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let server = Server::start();
     let host = Host::start(&format!("{} {PATIENT}", local(&server)));
     let before = aborted(&server);
@@ -575,7 +561,7 @@ fn assert_in_time(step: &str, hosts: &[(&str, &Host)]) {
 
 #[test]
 fn a_frozen_server_is_answered_for_in_time() {
-    let _alone = have_the_machine();
+    let _alone = machine::have();
     // The kernel holds the dead connections for a frozen server; its queue shall not be full before the end.
     let server = Server::start_with(&["back_log=400"]);
     let (socket, tcp) = (Host::start(&local(&server)), Host::start(&remote(server.address())));
@@ -587,7 +573,7 @@ fn a_frozen_server_is_answered_for_in_time() {
 
 #[test]
 fn checks_that_share_are_answered_in_time_and_a_server_that_hangs_gets_one_of_them_at_a_time() {
-    let _alone = have_the_machine();
+    let _alone = machine::have();
     const ROUNDS: u64 = 6;
     let server = Server::start_with(&["back_log=400"]);
     let host = Host::start_shared(&local(&server));
@@ -620,46 +606,18 @@ fn checks_that_share_are_answered_in_time_and_a_server_that_hangs_gets_one_of_th
     assert_eq!(server.counter("Connections") - before, ROUNDS + 2);
 }
 
-/// Makes the accept queue of a listener as short as it gets, and fills it.
-fn fill(
-    listener: &impl AsFd,
-    family: AddressFamily,
-    dial: impl Fn(&OwnedFd) -> rustix::io::Result<()>,
-) -> Vec<OwnedFd> {
-    listen(listener, 0).unwrap();
-    let mut held = Vec::new();
-    loop {
-        assert!(held.len() < 100, "the queue does not fill");
-        let client = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
-        match dial(&client) {
-            Ok(()) => {}
-            Err(Errno::AGAIN) => return held,
-            Err(Errno::INPROGRESS) => {
-                // On loopback a connection is there at once, or not at all.
-                let moment = Timespec::try_from(Duration::from_millis(100)).unwrap();
-                if poll(&mut [PollFd::new(&client, PollFlags::OUT)], Some(&moment)).unwrap() == 0 {
-                    held.push(client);
-                    return held;
-                }
-            }
-            Err(error) => panic!("{error}"),
-        }
-        held.push(client);
-    }
-}
-
 #[test]
 fn a_full_accept_queue_is_answered_for_in_time() {
-    let _alone = have_the_machine();
+    let _alone = machine::have();
     let scratch = Scratch::new("full");
     let path = scratch.join("full.sock");
     let unix = UnixListener::bind(&path).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
     let name = rustix::net::SocketAddrUnix::new(&path).unwrap();
-    let _unix_queue = fill(&unix, AddressFamily::UNIX, |client| connect(client, &name));
+    let _unix_queue = fake::fill(&unix, AddressFamily::UNIX, &name);
     let tcp = TcpListener::bind((address::fresh(), PORT)).unwrap();
     let there = tcp.local_addr().unwrap();
-    let _tcp_queue = fill(&tcp, AddressFamily::INET, |client| connect(client, &there));
+    let _tcp_queue = fake::fill(&tcp, AddressFamily::INET, &there);
 
     let over_socket = Host::start(&format!("--socket={}", path.display()));
     let over_tcp = Host::start(&remote(there));
@@ -668,7 +626,7 @@ fn a_full_accept_queue_is_answered_for_in_time() {
 
 #[test]
 fn a_request_longer_than_is_read_gets_no_reset_when_the_budget_ends() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let server = Server::start();
     let host = Host::start(&local(&server));
     server.freeze();
@@ -682,7 +640,7 @@ fn a_request_longer_than_is_read_gets_no_reset_when_the_budget_ends() {
 
 #[test]
 fn an_answer_on_its_way_out_when_the_budget_ends_arrives_all_the_same() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let traces = Scratch::new("trace");
     // The verdict is there at once; the system holds its write until the budget is long over, and then has it made again.
     let host = Host::start_changed(&format!("{} --timeout=2s", local(replica())), |services, name| {
@@ -716,7 +674,7 @@ fn account() -> String {
 
 #[test]
 fn a_check_is_one_connect_one_query_and_one_quit() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let server = Server::start();
     let scratch = Scratch::new("cnf");
     let option_file = with_password(&scratch, "my.cnf", server.ip(), PASSWORD);
@@ -743,7 +701,7 @@ fn a_check_is_one_connect_one_query_and_one_quit() {
 
 #[test]
 fn the_checks_of_half_a_second_share_one_connection() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let server = Server::start();
     let host = Host::start_shared(&format!("{} {PATIENT}", local(&server)));
     for (service, verdict, reason) in [
@@ -764,7 +722,7 @@ fn the_checks_of_half_a_second_share_one_connection() {
 
 #[test]
 fn a_thousand_checks_abort_nothing() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let server = Server::start();
     let host = Host::start(&format!("{} {PATIENT}", local(&server)));
     let (log, before) = (server.watch_queries(), aborted(&server));
@@ -816,7 +774,7 @@ fn assert_reasons(cases: &[(&str, String, String)]) {
 
 #[test]
 fn wrong_arguments_are_a_whole_503_that_says_what_is_wrong() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let print = "`--help`, `--version` and `--print-defaults` cannot be used in a service";
     assert_reasons(
         &[
@@ -845,7 +803,7 @@ fn wrong_arguments_are_a_whole_503_that_says_what_is_wrong() {
 
 #[test]
 fn an_option_file_that_cannot_be_used_is_a_whole_503_that_says_why() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let scratch = Scratch::new("cnf");
     let mut cases = vec![(
         STATUS,
@@ -889,72 +847,12 @@ fn an_option_file_that_cannot_be_used_is_a_whole_503_that_says_why() {
     assert_reasons(&cases);
 }
 
-/// One packet of the protocol.
-fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
-    let [a, b, c, _] = u32::try_from(payload.len()).unwrap().to_le_bytes();
-    [&[a, b, c, number], payload].concat()
-}
-
-/// The greeting of a server.
-fn greeting() -> Vec<u8> {
-    let parts: [&[u8]; 10] = [
-        b"\x0a5.5.5-10.11.19-MariaDB\0",
-        &[7, 0, 0, 0],
-        b"abcdefgh\0",
-        // Capabilities without TLS and compression, utf8mb4, autocommit.
-        &[0xfe, 0xf7],
-        &[45, 2, 0],
-        &[0x0f, 0x00],
-        &[21],
-        &[0; 10],
-        b"ijklmnopqrst\0",
-        b"mysql_native_password\0",
-    ];
-    packet(0, &parts.concat())
-}
-
-/// A server that says these things in turn, each after its client has said something, and then waits for its end.
-struct Fake {
-    address: SocketAddr,
-    heard: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Fake {
-    fn start(says: Vec<Vec<u8>>) -> Self {
-        let listener = TcpListener::bind((address::fresh(), PORT)).unwrap();
-        let fake = Self { address: listener.local_addr().unwrap(), heard: Arc::default() };
-        let all = Arc::clone(&fake.heard);
-        thread::spawn(move || {
-            for client in listener.incoming() {
-                let mut client = client.unwrap();
-                client.set_read_timeout(Some(BOUND)).unwrap();
-                let mut chunk = [0; 64 * 1024];
-                let mut hear = |client: &mut TcpStream| match client.read(&mut chunk) {
-                    Ok(count @ 1..) => all.lock().unwrap().write_all(&chunk[..count]).is_ok(),
-                    _ => false,
-                };
-                for words in &says {
-                    if client.write_all(words).is_err() || !hear(&mut client) {
-                        break;
-                    }
-                }
-                while hear(&mut client) {}
-            }
-        });
-        fake
-    }
-
-    fn heard(&self) -> String {
-        String::from_utf8_lossy(&self.heard.lock().unwrap()).into_owned()
-    }
-}
-
 #[test]
 fn whatever_a_server_sends_the_client_gets_a_whole_503() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let scratch = Scratch::new("fake");
     let option_file = scratch.file("my.cnf", format!("[client]\npassword = {PASSWORD}\n"));
-    let ok = |number| packet(number, &[0, 0, 0, 2, 0, 0, 0]);
+    let ok = |number| packet(number, OK);
     let switch_to = |plugin: &str| packet(2, &[b"\xfe", plugin.as_bytes(), b"\0", &[b'n'; 32]].concat());
     const GAVE_UP: &str = "the reply could not be parsed";
     const NO_PROTOCOL: &str = "cannot log in: the reply is not the MySQL protocol";
@@ -998,7 +896,7 @@ fn whatever_a_server_sends_the_client_gets_a_whole_503() {
             "cannot query: the answer has no columns",
         ),
     ];
-    let fakes = cases.clone().map(|(_, says, _)| Fake::start(says));
+    let fakes = cases.clone().map(|(_, says, _)| Fake::sending(says));
     let told: Vec<_> = cases
         .iter()
         .zip(&fakes)
@@ -1012,8 +910,8 @@ fn whatever_a_server_sends_the_client_gets_a_whole_503() {
         .collect();
     assert_reasons(&told);
     for ((what, ..), fake) in cases.iter().zip(&fakes) {
-        let heard = fake.heard();
-        assert!(!heard.contains(PASSWORD) && !heard.contains("root:x:"), "{what}: {heard}");
+        let received = fake.received();
+        assert!(!received.contains(PASSWORD) && !received.contains("root:x:"), "{what}: {received}");
     }
 }
 
@@ -1022,7 +920,7 @@ fn whatever_a_server_sends_the_client_gets_a_whole_503() {
 
 #[test]
 fn a_client_above_a_limit_gets_the_banner_and_the_service_stays() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let server = Server::start_with(&["back_log=400"]);
     // Four sources are needed to come to 200; and time, to get there before the first ones have their answer.
     let host = Host::start_changed(&format!("{} --timeout=5m", local(&server)), |services, name| {
@@ -1064,7 +962,7 @@ fn a_client_above_a_limit_gets_the_banner_and_the_service_stays() {
 
 #[test]
 fn an_address_that_may_not_ask_gets_the_banner_or_nothing() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let host = Host::start(&format!("{} {PATIENT}", local(replica())));
     let stranger = Ipv4Addr::new(127, 0, 0, 2);
     for service in [STATUS, REPLICATION, GALERA] {
@@ -1097,7 +995,7 @@ fn what_a_client_may_see_that_is_turned_away() {
 
 #[test]
 fn sixty_checks_in_a_second_do_not_switch_the_service_off() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     const CHECKS: usize = 240;
     // Without a panic: what is counted is connections, and a refused one is what is looked for.
     let ask = |address: SocketAddr| {
@@ -1135,7 +1033,7 @@ fn sixty_checks_in_a_second_do_not_switch_the_service_off() {
 
 #[test]
 fn the_password_is_in_no_place_where_it_could_be_read() {
-    let _shared = share_the_machine();
+    let _shared = machine::share();
     let server = Server::start();
     let scratch = Scratch::new("secret");
     let right = with_password(&scratch, "right.cnf", server.ip(), PASSWORD);
