@@ -465,7 +465,7 @@ fn a_crash_is_a_whole_503() {
 #[test]
 fn a_stack_that_is_used_up_is_a_whole_503() {
     let outcome = Check::program(Path::new("/bin/sh"))
-        .args(["-c", "ulimit -s 16; exec \"$@\"", "sh"])
+        .args(["-c", "ulimit -s 24; exec \"$@\"", "sh"])
         .arg(binary("mysqlchk-status"))
         .run();
     assert_down(&outcome, 2, "crashed while reading the options");

@@ -135,9 +135,9 @@ fn the_queries_of_a_page_are_those_of_the_code() {
         let squeeze = |text: &str| text.split_whitespace().collect::<String>();
         let page = squeeze(section(&page(program), "THE QUERY"));
         let files = match program {
-            "mysqlchk-status" => &["mysqlchk-status/src/probe.rs", "check/src/group.rs"][..],
+            "mysqlchk-status" => &["mysqlchk-status/src/probe.rs", "client/src/group.rs"][..],
             "mysqlchk-replication" => {
-                &["mysqlchk-replication/src/probe.rs", "mysqlchk-replication/src/lag.rs", "check/src/group.rs"]
+                &["mysqlchk-replication/src/probe.rs", "mysqlchk-replication/src/lag.rs", "client/src/group.rs"]
             }
             _ => &["galera-chk/src/probe.rs"],
         };

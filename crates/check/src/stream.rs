@@ -89,6 +89,8 @@ pub fn answer(bytes: &str, status: u8) -> bool {
 
 /// Leaves the client in order: nothing unread that would turn our close into a reset. `closing` runs when the client has
 /// its answer and need not wait any more; the rest ends when the client closes or `patience` is over.
+// Its buffer is not to be on the stack of its caller, which has to get as far as the deadline with little of it.
+#[inline(never)]
 pub fn leave(closing: impl FnOnce(), patience: impl FnOnce() -> Option<Duration>) {
     let is_socket = rustix::net::shutdown(rustix::stdio::stdout(), rustix::net::Shutdown::Write).is_ok();
     closing();
