@@ -18,6 +18,9 @@ export CARGO_TARGET_DIR
 # that the flags do not reach what runs while building.
 TARGET     := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 FAST_FLAGS := -C target-feature=+crt-static -C relocation-model=static
+# And with the code that a check runs in one place: a fourth less CPU (docs/cost.md, tests/src/bin/order.rs). Relative to the
+# root of the workspace, where cargo links.
+FAST_FLAGS += -C link-arg=-Wl,-T,crates/watchdog/start.ld
 # Where the build leaves the binaries, and where the tests and the demo look for them.
 MYSQLCHK_BIN := $(CARGO_TARGET_DIR)/$(TARGET)/release
 export MYSQLCHK_BIN
@@ -30,7 +33,7 @@ export MYSQLCHK_ROOTS
 PROGRAMS := $(shell cat PROGRAMS)
 BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%)
 
-.PHONY: help build check test fuzz demo drill failover bench man install deps roots
+.PHONY: help build check test fuzz demo drill failover bench order man install deps roots
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 
@@ -64,6 +67,11 @@ failover: deps roots build ## how long writes and reads take to move, many times
 
 bench: deps build ## what a check costs against a hand-written C program and the shell checks; writes docs/cost.md
 	$(CARGO) run --package mysqlchk-tests --bin bench --release --locked --quiet
+
+order: deps ## which functions a check runs, for the linker; after a change of what is linked; writes crates/watchdog/start.ld
+	RUSTFLAGS="$(FAST_FLAGS)" CARGO_PROFILE_RELEASE_STRIP=none CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/order \
+		$(CARGO) build --release --locked --target $(TARGET) $(PROGRAMS:%=--package %)
+	MYSQLCHK_BIN=$(CARGO_TARGET_DIR)/order/$(TARGET)/release $(CARGO) run --package mysqlchk-tests --bin order --locked --quiet
 
 man: ## the manual pages, checked
 	@for page in man/*.8; do \

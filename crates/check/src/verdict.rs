@@ -26,17 +26,17 @@ enum State {
 
 /// The server may take the traffic.
 pub fn up(reason: impl Into<String>) -> Verdict {
-    Verdict { state: State::Up, reason: presentable(&reason.into()) }
+    Verdict { state: State::Up, reason: presentable(reason.into()) }
 }
 
 /// The server may not take the traffic, or it is unknown whether it may.
 pub fn down(reason: impl Into<String>) -> Verdict {
-    Verdict { state: State::Down, reason: presentable(&reason.into()) }
+    Verdict { state: State::Down, reason: presentable(reason.into()) }
 }
 
 /// The check cannot be made as configured: down for a load balancer, an error of its own for a person.
 pub fn misconfigured(reason: impl Into<String>) -> Verdict {
-    Verdict { state: State::Misconfigured, reason: presentable(&reason.into()) }
+    Verdict { state: State::Misconfigured, reason: presentable(reason.into()) }
 }
 
 impl From<client::Error> for Verdict {
@@ -82,7 +82,7 @@ impl Verdict {
 
     /// The same verdict with `what` before its reason.
     pub fn after(self, what: &str) -> Verdict {
-        Verdict { state: self.state, reason: presentable(&format!("{what}: {}", self.reason)) }
+        Verdict { state: self.state, reason: presentable(format!("{what}: {}", self.reason)) }
     }
 
     /// `up` or `down`, `HAProxy`'s own words.
@@ -99,8 +99,12 @@ impl fmt::Display for Verdict {
 }
 
 /// Replaces what may not be shown by `?`.
-fn presentable(text: &str) -> String {
-    text.chars().map(|c| if (c == ' ' || c.is_ascii_graphic()) && c != '<' && c != '>' { c } else { '?' }).collect()
+fn presentable(text: String) -> String {
+    let may_be_shown = |byte: u8| (byte == b' ' || byte.is_ascii_graphic()) && byte != b'<' && byte != b'>';
+    if text.bytes().all(may_be_shown) {
+        return text;
+    }
+    text.chars().map(|c| if u8::try_from(c).is_ok_and(may_be_shown) { c } else { '?' }).collect()
 }
 
 /// Shortens what stands around the file at fault, which is the last path, then the directories of that file; what is still

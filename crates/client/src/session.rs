@@ -23,6 +23,9 @@ use crate::watch::{Stage, Watch};
 /// What a program says before the verdict on a server that let it in on its extra port only.
 pub const VIA_EXTRA_PORT: &str = "too many connections (1040), asked on the extra port";
 
+/// What cannot be done when a statement fails.
+const QUERY: &str = "query";
+
 /// What a session may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -86,7 +89,7 @@ impl<'w> Session<'w> {
     /// # Errors
     /// When the server refuses it or goes away, for an answer without columns and for one with too many rows.
     pub fn query(&mut self, statement: &str) -> Result<Rows, Error> {
-        self.query_each(&[statement]).pop().unwrap_or_else(|| Err(Error::cannot("query", "no answer")))
+        self.query_each(&[statement]).pop().unwrap_or_else(|| Err(Error::cannot(QUERY, "no answer")))
     }
 
     /// Runs several statements in one round trip (one `COM_QUERY`), each as [`Session::query`] does.
@@ -95,7 +98,7 @@ impl<'w> Session<'w> {
         let text = statements.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("; ");
         let mut answer = match self.conn.query_iter(text) {
             Ok(answer) => answer,
-            Err(error) => return vec![Err(explain("query", &error))],
+            Err(error) => return vec![Err(explain(QUERY, &error))],
         };
         let mut sets = Answers::new();
         while sets.len() < statements.len() && sets.last().is_none_or(Result::is_ok) {
@@ -130,7 +133,7 @@ impl<'w> Session<'w> {
     /// When the server refuses it or goes away.
     pub fn execute(&mut self, statement: &str) -> Result<u64, Error> {
         self.watch.begin(Stage::Query);
-        self.conn.query_drop(statement).map_err(|error| explain("query", &error))?;
+        self.conn.query_drop(statement).map_err(|error| explain(QUERY, &error))?;
         Ok(self.conn.affected_rows())
     }
 }
@@ -141,13 +144,13 @@ fn rows(set: ResultSet<'_, '_, '_, '_, Text>, rows_max: usize) -> Result<Rows, E
     let is_empty = columns.is_empty();
     let mut rows: Vec<Vec<Option<String>>> = Vec::new();
     for row in set {
-        rows.push(row.map_err(|error| explain("query", &error))?.unwrap().into_iter().map(text).collect());
+        rows.push(row.map_err(|error| explain(QUERY, &error))?.unwrap().into_iter().map(text).collect());
         if rows.len() > rows_max {
-            return Err(Error::cannot("query", &format!("more than {rows_max} rows")));
+            return Err(Error::cannot(QUERY, &format!("more than {rows_max} rows")));
         }
     }
     // Every statement we send here returns columns. A proxy that drops one may reply with a bare OK.
-    if is_empty { Err(Error::cannot("query", "the answer has no columns")) } else { Ok(Rows::new(columns, rows)) }
+    if is_empty { Err(Error::cannot(QUERY, "the answer has no columns")) } else { Ok(Rows::new(columns, rows)) }
 }
 
 /// In the text protocol a value is bytes or NULL.
@@ -302,9 +305,9 @@ fn explain(what: &str, error: &mysql::Error) -> Error {
         FromDriver(DriverError::UnsupportedProtocol(version)) => {
             format!("the server uses protocol {version}, not 10")
         }
-        CodecError(PacketCodecError::PacketTooLarge) | FromDriver(DriverError::PacketTooLarge) => {
-            "the answer is too large".into()
-        }
+        // What looks like a large packet during a login is another protocol.
+        CodecError(PacketCodecError::PacketTooLarge) if what == QUERY => "the answer is too large".into(),
+        FromDriver(DriverError::PacketTooLarge) => "the answer is too large".into(),
         CodecError(_) | FromDriver(_) => "the reply is not the MySQL protocol".into(),
         _ => "the answer cannot be read".into(),
     };
