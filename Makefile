@@ -74,7 +74,7 @@ order: deps ## which functions a check runs, for the linker; after a change of w
 	MYSQLCHK_BIN=$(CARGO_TARGET_DIR)/order/$(TARGET)/release $(CARGO) run --package mysqlchk-tests --bin order --locked --quiet
 
 man: ## the manual pages, checked
-	@for page in man/*.8; do \
+	@for page in man/*.[78]; do \
 		warnings=$$(groff -man -ww -z -Tutf8 $$page 2>&1); \
 		test -z "$$warnings" || { echo "$$page: $$warnings"; exit 1; }; \
 	done
@@ -82,8 +82,10 @@ man: ## the manual pages, checked
 $(BINARIES): ; $(MAKE) build
 
 install: $(BINARIES) ## binaries, services, manual pages and an example option file; honours DESTDIR and PREFIX
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8 $(DOC)/docs $(DOC)/haproxy
+	install -d $(DESTDIR)$(PREFIX)/bin $(DOC)/docs $(DOC)/haproxy
+	install -d $(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 0755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin
+	install -m 0644 man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 0644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 0644 README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-MIT LICENSE-APACHE $(DOC)
 	install -m 0644 docs/*.md docs/my.cnf $(DOC)/docs

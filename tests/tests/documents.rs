@@ -5,14 +5,17 @@ use std::fs;
 use lab::check::Check;
 use lab::shipped;
 
-const PROGRAMS: [&str; 3] = ["mysqlchk-status", "mysqlchk-replication", "galera-chk"];
-
 fn read(name: &str) -> String {
     fs::read_to_string(shipped::file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn page(program: &str) -> String {
     read(&format!("man/{program}.8"))
+}
+
+/// The page of what all programs share.
+fn shared_page() -> String {
+    read("man/mysqlchk.7")
 }
 
 /// The part of a page below a heading.
@@ -33,21 +36,27 @@ fn options(text: &str) -> Vec<String> {
 
 #[test]
 fn a_page_has_every_option_and_no_other() {
-    for program in PROGRAMS {
+    for program in shipped::programs() {
         let help = Check::new(program).args(["--help"]).run().stdout;
         let listed: Vec<&str> = help.lines().filter(|line| line.trim_start().starts_with('-')).collect();
-        let page = page(program);
-        let tags = section(&page, "OPTIONS").split(".TP\n").skip(1).map(|item| item.lines().next().unwrap());
-        let documented: Vec<&str> = tags.collect();
-        assert_eq!(options(&listed.join("\n")), options(&documented.join("\n")), "{program}");
+        let (own, shared) = (page(program), shared_page());
+        let tags = |page| {
+            let items = section(page, "OPTIONS").split(".TP\n").skip(1);
+            items.map(|item| item.lines().next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        let (own, shared) = (options(&tags(&own).join("\n")), options(&tags(&shared).join("\n")));
+        assert!(!own.iter().any(|option| shared.contains(option)), "{program}: an option stands in both pages");
+        let mut documented = [own, shared].concat();
+        documented.sort();
+        assert_eq!(options(&listed.join("\n")), documented, "{program}");
     }
 }
 
 #[test]
 fn a_page_has_the_defaults_of_the_help() {
-    for program in PROGRAMS {
+    for program in shipped::programs() {
         let help = Check::new(program).args(["--help"]).run().stdout;
-        let page = page(program);
+        let page = page(program) + &shared_page();
         let defaults = help.split("[default: ").skip(1).map(|rest| rest.split([']', ' ']).next().unwrap());
         for default in defaults.filter(|default| !["auto", "no", "do", "all"].contains(default)) {
             assert!(page.contains(default), "{program}: {default}");
@@ -100,7 +109,7 @@ fn tags(program: &str) -> Vec<String> {
 
 #[test]
 fn the_rules_of_a_page_are_those_of_the_code_in_their_order() {
-    for program in PROGRAMS {
+    for program in shipped::programs() {
         let (table, tags) = (table(program), tags(program));
         assert!(tags.len() >= 5, "{program}: {tags:?}");
         let mut last = 0;
@@ -121,7 +130,7 @@ fn the_rules_of_a_page_are_those_of_the_code_in_their_order() {
 fn the_readme_has_every_rule() {
     let readme: Vec<String> = read("README.md").split(['`', '|']).map(|text| shape(text.trim())).collect();
     let readme = readme.join("\n") + &read("README.md");
-    for program in PROGRAMS {
+    for program in shipped::programs() {
         for tag in tags(program) {
             let found = readme.contains(&shape(&tag)) || readme.contains(&tag);
             assert!(found, "{program}: {tag:?} is not in the README");
@@ -131,7 +140,7 @@ fn the_readme_has_every_rule() {
 
 #[test]
 fn the_queries_of_a_page_are_those_of_the_code() {
-    for program in PROGRAMS {
+    for program in shipped::programs() {
         let squeeze = |text: &str| text.split_whitespace().collect::<String>();
         let page = squeeze(section(&page(program), "THE QUERY"));
         let files = match program {

@@ -14,8 +14,6 @@ use lab::scratch::Scratch;
 use lab::xinetd::Services;
 use lab::{address, shipped, user, wait};
 
-const PROGRAMS: [&str; 3] = ["mysqlchk-status", "mysqlchk-replication", "galera-chk"];
-
 /// The text of a file of the project.
 fn text_of(path: &str) -> String {
     let path = shipped::file(path);
@@ -99,11 +97,13 @@ fn every_file_gets_its_place_and_its_mode() {
         let root = Root::new();
         root.install(variables);
         let mut wanted = BTreeMap::new();
-        for name in PROGRAMS {
+        for name in shipped::programs() {
             wanted.insert(format!("{prefix}/bin/{name}"), 0o755);
         }
-        for name in names("man", "8") {
-            wanted.insert(format!("{prefix}/share/man/man8/{name}"), 0o644);
+        for part in ["7", "8"] {
+            for name in names("man", part) {
+                wanted.insert(format!("{prefix}/share/man/man{part}/{name}"), 0o644);
+            }
         }
         let doc = format!("{prefix}/share/doc/mysqlchk");
         for name in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE-MIT", "LICENSE-APACHE"] {
@@ -123,7 +123,7 @@ fn every_file_gets_its_place_and_its_mode() {
         let found: BTreeMap<String, u32> = root.files().into_iter().map(|(name, (mode, _))| (name, mode)).collect();
         assert_eq!(found, wanted);
 
-        for name in PROGRAMS {
+        for name in shipped::programs() {
             assert!(root.files()[&format!("{prefix}/bin/{name}")].1 == fs::read(binary(name)).unwrap(), "{name}");
             assert!(wanted.contains_key(&format!("{prefix}/share/man/man8/{name}.8")), "{name} has no manual page");
         }
@@ -135,7 +135,7 @@ fn every_file_gets_its_place_and_its_mode() {
 /// What `ssl-ca` names is all that is trusted: the list that the driver would bring is not in the programs.
 #[test]
 fn no_program_carries_a_public_authority() {
-    for name in PROGRAMS {
+    for name in shipped::programs() {
         let bytes = fs::read(binary(name)).unwrap();
         let text = String::from_utf8_lossy(&bytes);
         for authority in ["DigiCert", "ISRG Root"] {
@@ -295,7 +295,7 @@ fn every_program_takes_the_installed_option_file_and_each_of_its_examples() {
     let all = examples.iter().fold(text.clone(), |text, line| text.replace(line, &line[1..]));
     let everything = scratch.file("all.cnf", &all);
 
-    for name in PROGRAMS {
+    for name in shipped::programs() {
         let program = root.path(&format!("/usr/local/bin/{name}"));
         let header = format!("{name} would have been started with the following arguments:\n");
         assert_eq!(print_defaults(&program, &root.path("/etc/mysqlchk/my.cnf")), header);
@@ -334,7 +334,7 @@ fn every_program_takes_the_installed_option_file_and_each_of_its_examples() {
 fn the_installed_programs_tell_their_version() {
     let root = Root::new();
     root.install(&["PREFIX=/usr"]);
-    for name in PROGRAMS {
+    for name in shipped::programs() {
         let told = run(&root.path(&format!("/usr/bin/{name}")), &["--version"]);
         assert_eq!(told, (format!("{name} {}\n", env!("CARGO_PKG_VERSION")), String::new(), Some(0)));
     }
