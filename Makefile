@@ -88,7 +88,7 @@ install: $(BINARIES) ## binaries, services, manual pages and an example option f
 	install -m 0644 man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 0644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 0644 README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-MIT LICENSE-APACHE $(DOC)
-	install -m 0644 docs/*.md docs/my.cnf $(DOC)/docs
+	install -m 0644 docs/*.md docs/*.svg docs/my.cnf $(DOC)/docs
 	install -m 0644 haproxy/*.cfg haproxy/*.conf $(DOC)/haproxy
 	install -m 0644 xinetd.d/tmpfiles.conf $(DOC)
 	install -d $(DESTDIR)/etc/xinetd.d

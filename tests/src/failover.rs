@@ -379,7 +379,7 @@ impl Drop for Site {
     }
 }
 
-/// The shipped services, and the option file that the README gives a server of this number.
+/// The shipped services, and the option file that docs/failover.md gives a server of this number.
 fn services(number: usize, server: &Server, scratch: &Scratch) -> Services {
     let file = scratch.file(&format!("my{number}.cnf"), option_file(number));
     let services = shipped::services("mysqlchk", server);
@@ -392,12 +392,12 @@ fn services(number: usize, server: &Server, scratch: &Scratch) -> Services {
     })
 }
 
-/// The lines that the README says belong into `/etc/mysqlchk/my.cnf`: of `db01`, of `db02`, none of a replica.
+/// The lines that docs/failover.md has for `/etc/mysqlchk/my.cnf`: of `db01`, of `db02`, none of a replica.
 #[must_use]
 pub fn option_file(number: usize) -> String {
-    let readme = fs::read_to_string(shipped::file("README.md")).unwrap();
+    let page = fs::read_to_string(shipped::file("docs/failover.md")).unwrap();
     let heading = format!("# /etc/mysqlchk/my.cnf on {}\n", NAMES[number]);
-    readme.split_once(&heading).map_or(String::new(), |(_, rest)| rest.split("```").next().unwrap().to_owned())
+    page.split_once(&heading).map_or(String::new(), |(_, rest)| rest.split("```").next().unwrap().to_owned())
 }
 
 /// A number that was not given before.

@@ -1,4 +1,4 @@
-//! The documents say what the programs do: options, rules and reasons stand in the manual pages and in the README.
+//! The documents agree with the programs: options, rules and reasons stand in the manual pages, cures in docs/reasons.md.
 
 use std::fs;
 
@@ -127,15 +127,52 @@ fn the_rules_of_a_page_are_those_of_the_code_in_their_order() {
 }
 
 #[test]
-fn the_readme_has_every_rule() {
-    let readme: Vec<String> = read("README.md").split(['`', '|']).map(|text| shape(text.trim())).collect();
-    let readme = readme.join("\n") + &read("README.md");
+fn every_rule_that_takes_a_server_out_has_a_cure() {
+    let text = read("docs/reasons.md");
+    let reasons = text.split(['`', '|']).map(|text| shape(text.trim())).collect::<Vec<_>>().join("\n") + &text;
     for program in shipped::programs() {
-        for tag in tags(program) {
-            let found = readme.contains(&shape(&tag)) || readme.contains(&tag);
-            assert!(found, "{program}: {tag:?} is not in the README");
+        let page = page(program);
+        let is_up = |tag: &str| {
+            let item = page.split(".TP\n").find(|item| item.replace("\\(ga", "`").starts_with(&format!(".B {tag}\n")));
+            item.and_then(|item| item.lines().nth(1)).is_some_and(|line| line.starts_with("Up"))
+        };
+        let (up, down): (Vec<_>, Vec<_>) = tags(program).into_iter().partition(|tag| is_up(tag));
+        assert!(!up.is_empty() && down.len() >= 5, "{program}: {up:?} {down:?}");
+        for tag in down {
+            let found = reasons.contains(&shape(&tag)) || reasons.contains(&tag);
+            assert!(found, "{program}: {tag:?} is not in docs/reasons.md");
         }
     }
+}
+
+#[test]
+fn the_readme_is_short_and_every_link_of_a_document_leads_somewhere() {
+    assert!(read("README.md").lines().count() <= 220);
+    let documents = fs::read_dir(shipped::file("docs")).unwrap().map(|entry| entry.unwrap().file_name());
+    let documents = documents.filter_map(|name| name.into_string().ok()).filter(|name| name.ends_with(".md"));
+    let all = documents
+        .map(|name| format!("docs/{name}"))
+        .chain(["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(String::from));
+    let mut links = 0;
+    for name in all {
+        let text = read(&name);
+        for link in
+            text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.contains("://"))
+        {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = shipped::file(&name).parent().unwrap().join(file);
+            let target = if file.is_empty() { shipped::file(&name) } else { target };
+            let linked = fs::read_to_string(&target).unwrap_or_else(|error| panic!("{name}: {link}: {error}"));
+            let anchor = |line: &str| {
+                let kept = line.trim_start_matches(['#', ' ']).to_lowercase();
+                kept.replace(' ', "-").replace(|c: char| !(c.is_alphanumeric() || c == '-'), "")
+            };
+            let is_there = linked.lines().filter(|line| line.starts_with('#')).any(|line| anchor(line) == heading);
+            assert!(heading.is_empty() || is_there, "{name}: {link}: no such heading");
+            links += 1;
+        }
+    }
+    assert!(links > 20, "{links}");
 }
 
 #[test]

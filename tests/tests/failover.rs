@@ -219,9 +219,9 @@ fn the_configuration_is_clean() {
 }
 
 #[test]
-fn the_lines_of_the_readme_add_a_replica() {
-    let readme = fs::read_to_string(shipped::file("README.md")).unwrap();
-    let (_, rest) = readme.split_once("**Another replica**").unwrap();
+fn the_lines_of_the_document_add_a_replica() {
+    let page = fs::read_to_string(shipped::file("docs/failover.md")).unwrap();
+    let (_, rest) = page.split_once("**Another replica**").unwrap();
     let block = rest.split("```").nth(1).unwrap();
     let mut text = fs::read_to_string(configuration()).unwrap();
     let lines: Vec<_> = block.lines().filter_map(|line| line.split_once("  # ")).collect();
