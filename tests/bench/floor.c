@@ -20,8 +20,11 @@ enum {
 	CLIENT_LONG_PASSWORD = 0x1,
 	CLIENT_PROTOCOL_41 = 0x200,
 	CLIENT_SECURE_CONNECTION = 0x8000,
+	CLIENT_MULTI_STATEMENTS = 0x10000,
+	CLIENT_MULTI_RESULTS = 0x20000,
 	CLIENT_PLUGIN_AUTH = 0x80000,
 	UTF8MB4_GENERAL_CI = 45,
+	SERVER_MORE_RESULTS_EXISTS = 0x8,
 	COM_QUIT = 1,
 	COM_QUERY = 3,
 	NULL_VALUE = 0xfb,
@@ -122,7 +125,8 @@ static void send_packet(size_t length, int sequence)
 static void log_in(const char *path, const char *account)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	unsigned capabilities = CLIENT_LONG_PASSWORD | CLIENT_PROTOCOL_41 | CLIENT_SECURE_CONNECTION | CLIENT_PLUGIN_AUTH;
+	unsigned capabilities = CLIENT_LONG_PASSWORD | CLIENT_PROTOCOL_41 | CLIENT_SECURE_CONNECTION |
+				CLIENT_MULTI_STATEMENTS | CLIENT_MULTI_RESULTS | CLIENT_PLUGIN_AUTH;
 	unsigned char *said, *to = out + HEAD;
 	size_t length;
 
@@ -213,20 +217,23 @@ int main(int argc, char **argv)
 	}
 	send_packet((size_t)(to - out) - HEAD, 0);
 
-	/* The number of columns, their definitions, an end; rows, an end. */
-	said = packet(&length);
-	if (said[0] == ERROR || said[0] == 0)
-		fail("the statement has no answer");
-	while (said = packet(&length), !is_end(said, length))
-		;
-	while (said = packet(&length), !is_end(said, length)) {
-		const unsigned char *at = said;
+	/* For each statement: the number of columns, their definitions, an end; rows, an end with the status of the server. */
+	do {
+		rows = 0;
+		said = packet(&length);
+		if (said[0] == ERROR || said[0] == 0)
+			fail("the statement has no answer");
+		while (said = packet(&length), !is_end(said, length))
+			;
+		while (said = packet(&length), !is_end(said, length)) {
+			const unsigned char *at = said;
 
-		if (said[0] == ERROR)
-			fail("the answer ends in an error");
-		if (rows++ == 0)
-			while (at < said + length)
-				last = value(&at, &last_length);
-	}
+			if (said[0] == ERROR)
+				fail("the answer ends in an error");
+			if (rows++ == 0)
+				while (at < said + length)
+					last = value(&at, &last_length);
+		}
+	} while (said[3] & SERVER_MORE_RESULTS_EXISTS);
 	answer("HTTP/1.1 200 OK", (const char *)last, last_length, 0);
 }
