@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::io::{pread, pwrite};
-use rustix::time::{ClockId, clock_gettime};
+use watchdog::clock::{monotonic_ns, wall_ns};
 
 const HEADER: usize = 24;
 /// The longest text, in bytes: 256 channels of replication status, with long names.
@@ -32,7 +32,7 @@ impl Stamp {
     /// Now.
     #[must_use]
     pub fn now() -> Stamp {
-        Stamp { monotonic_ns: clock(ClockId::Monotonic), wall_ns: clock(ClockId::Realtime) }
+        Stamp { monotonic_ns: monotonic_ns(), wall_ns: wall_ns() }
     }
 
     /// This time after.
@@ -108,7 +108,7 @@ pub fn write(file: BorrowedFd<'_>, stamp: Stamp, text: &[u8]) -> bool {
 /// # Errors
 /// When the file cannot be written.
 pub fn busy_for(file: BorrowedFd<'_>, time: Duration) -> rustix::io::Result<()> {
-    let until = clock(ClockId::Monotonic).saturating_add(nanos(time));
+    let until = monotonic_ns().saturating_add(nanos(time));
     pwrite(file, &until.to_ne_bytes(), BUSY_UNTIL as u64).map(drop)
 }
 
@@ -117,7 +117,7 @@ pub fn busy_for(file: BorrowedFd<'_>, time: Duration) -> rustix::io::Result<()> 
 pub fn still_busy_for(file: BorrowedFd<'_>) -> Duration {
     let mut until = [0; 8];
     match pread(file, &mut until, BUSY_UNTIL as u64) {
-        Ok(8) => Duration::from_nanos(u64::from_ne_bytes(until).saturating_sub(clock(ClockId::Monotonic))),
+        Ok(8) => Duration::from_nanos(u64::from_ne_bytes(until).saturating_sub(monotonic_ns())),
         _ => Duration::ZERO,
     }
 }
@@ -138,11 +138,6 @@ pub fn read(file: BorrowedFd<'_>) -> Option<(Stamp, Vec<u8>)> {
         (pread(file, rest, filled as u64).ok()? == wanted).then_some(())?;
     }
     Some((stamp, bytes.split_off(HEADER)))
-}
-
-fn clock(id: ClockId) -> u64 {
-    let time = clock_gettime(id);
-    u64::try_from(time.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000) + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 fn nanos(time: Duration) -> u64 {

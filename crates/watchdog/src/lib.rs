@@ -9,6 +9,7 @@
 //!   of wall time and 0.15 ms of CPU; a timer signal costs three system calls.
 
 pub mod alarm;
+pub mod clock;
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
