@@ -80,7 +80,7 @@ pub fn run<C: Check>(arguments: &[OsString]) -> u8 {
     let outcome = outcome.unwrap_or_else(Outcome::from);
     let times = deadline.times();
     deadline.enter(Step::Answer);
-    if stream::answer(&reply.render(&outcome, &times), outcome.verdict.exit_status()) {
+    if stream::answer(&reply.render(&outcome, || times), outcome.verdict.exit_status()) {
         // The goodbye keeps the server's `Aborted_clients` where it is, and can wait until the client has its answer.
         stream::leave(|| drop(session), || deadline.left());
     }
@@ -123,10 +123,10 @@ fn caught<T>(deadline: &Deadline, stage: impl FnOnce() -> Result<T, Verdict>) ->
 }
 
 /// Makes the answer in place of the program, for the client and for the checks that wait for the answer of `key`.
-fn in_place(reply: &Reply, key: Option<&Key>) -> impl Fn(&Verdict, Times, Duration) -> Answer + 'static {
+fn in_place(reply: &Reply, key: Option<&Key>) -> impl Fn(&Verdict, &dyn Fn() -> Times, Duration) -> Answer + 'static {
     let (reply, key) = (reply.clone(), key.cloned());
     move |verdict, times, left| Answer {
-        response: reply.render(&verdict.clone().into(), &times),
+        response: reply.render(&verdict.clone().into(), times),
         pieces: key.as_ref().map(|key| key.late_record(verdict, left)).unwrap_or_default(),
         status: verdict.exit_status(),
     }

@@ -66,31 +66,39 @@ impl From<Verdict> for Outcome {
 impl Reply {
     /// The whole answer.
     #[must_use]
-    pub fn render(&self, outcome: &Outcome, times: &Times) -> String {
+    pub fn render(&self, outcome: &Outcome, times: impl FnOnce() -> Times) -> String {
         match self.form {
             Form::Text if self.quiet && outcome.verdict.is_up() => String::new(),
             Form::Text => format!("{}: {}\n", self.program, outcome.verdict),
-            Form::Json => as_json(self.program, outcome, times),
+            Form::Json => as_json(self.program, outcome, &times()),
             Form::Http => as_http(self, &outcome.verdict),
         }
     }
 }
 
+/// Made for each step of a run, in case that it hangs: so without the machinery of `format!`.
 fn as_http(reply: &Reply, verdict: &Verdict) -> String {
-    let (code, standard) = if verdict.is_up() { (200, "OK") } else { (503, "Service Unavailable") };
-    let phrase = if reply.reason_phrase { verdict.short_reason() } else { standard.into() };
-    let body = format!("{verdict}\n");
-    let length = body.len();
-    let body = if reply.head { "" } else { &body };
-    format!(
-        "HTTP/1.1 {code} {phrase}\r\n\
+    let (code, standard) = if verdict.is_up() { ("200", "OK") } else { ("503", "Service Unavailable") };
+    let reason = verdict.short_reason();
+    let phrase = if reply.reason_phrase { &*reason } else { standard };
+    let body = [verdict.word(), ": ", &*reason, "\n"].concat();
+    let length = body.len().to_string();
+    [
+        "HTTP/1.1 ",
+        code,
+        " ",
+        phrase,
+        "\r\n\
          Content-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: {length}\r\n\
+         Content-Length: ",
+        &length,
+        "\r\n\
          Connection: close\r\n\
          Cache-Control: no-store\r\n\
-         \r\n\
-         {body}"
-    )
+         \r\n",
+        if reply.head { "" } else { &body },
+    ]
+    .concat()
 }
 
 fn as_json(program: &str, outcome: &Outcome, times: &Times) -> String {
@@ -121,7 +129,7 @@ mod tests {
     }
 
     fn render(reply: &Reply, verdict: Verdict) -> String {
-        reply.render(&verdict.into(), &Times::new())
+        reply.render(&verdict.into(), Times::new)
     }
 
     #[test]
@@ -166,7 +174,7 @@ mod tests {
     fn the_json_form_carries_facts_and_times() {
         let times = vec![(Step::Login, Duration::from_millis(2))];
         let outcome = Outcome { facts: json!({"read_only": null}), ..down("x").into() };
-        let text = reply(Form::Json).render(&outcome, &times);
+        let text = reply(Form::Json).render(&outcome, || times);
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["verdict"], "down");
         assert_eq!(value["facts"]["read_only"], Value::Null);
