@@ -6,7 +6,7 @@
  *     measure server REQUEST ROUNDS PID  -- N PROGRAM ARGUMENT... [-- ...]
  *
  * `alone` runs each program once a round, or every N-th round, and prints a line for each run:
- *     ROUND PROGRAM STATUS WALL_ns CPU_us
+ *     ROUND PROGRAM STATUS WALL_ns CPU_us MINOR_FAULTS
  * `peak` does the same, started in another way, and prints the largest memory of any of its processes:
  *     ROUND PROGRAM STATUS PEAK_kB
  * `server` runs each program N times in a row and prints what the process PID used of the processor for them:
@@ -112,8 +112,8 @@ static void measure_alone(long round, int which)
 
 	end = nanoseconds(CLOCK_MONOTONIC);
 	if (round > 0)
-		printf("%ld %d %d %lld %lld\n", round, which, status, end - begin,
-		       microseconds(used.ru_utime) + microseconds(used.ru_stime));
+		printf("%ld %d %d %lld %lld %ld\n", round, which, status, end - begin,
+		       microseconds(used.ru_utime) + microseconds(used.ru_stime), used.ru_minflt);
 }
 
 static void measure_peak(long round, int which)

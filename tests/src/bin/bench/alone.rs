@@ -31,6 +31,8 @@ pub(crate) struct Cost {
     pub(crate) wall_ms: Series,
     /// User and system time of the program and its children, in milliseconds.
     pub(crate) cpu_ms: Series,
+    /// Minor page faults of the program and its children.
+    pub(crate) page_faults: Series,
     /// The server's processor time for one check, in milliseconds.
     pub(crate) server_ms: Series,
     /// Of the largest of its processes, in kilobytes.
@@ -63,6 +65,7 @@ pub(crate) fn measure(programs: &Programs, server: &Server, runs: usize) -> Cost
         let cost = costs.get_mut(name).unwrap();
         cost.wall_ms.insert(round, figures[0] / 1e6);
         cost.cpu_ms.insert(round, figures[1] / 1e3);
+        cost.page_faults.insert(round, figures[2]);
     }
     for (round, name, figures) in tool("peak", PEAK_ROUNDS.min(runs), None, &|_| 1) {
         costs.get_mut(name).unwrap().peak_kb.insert(round, figures[0]);

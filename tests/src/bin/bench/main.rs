@@ -73,8 +73,11 @@ fn main() -> ExitCode {
 fn machine(server: &Server, runs: usize) -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     format!(
-        "{} cores, load of {load} at the start; {} over its Unix socket; {runs} runs of a fast program, fewer of a slow one.\n",
+        "{}, {} cores, load of {load} at the start; {} over its Unix socket; {runs} runs of a fast program, fewer of a slow one.\n",
+        model.map_or("an unknown processor", |(_, model)| model),
         available_parallelism().map_or(0, usize::from),
         server.value("SELECT VERSION()"),
     )

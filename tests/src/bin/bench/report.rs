@@ -57,8 +57,17 @@ impl Measured<'_> {
     }
 
     fn ratios_alone(&self) -> Table {
-        let columns =
-            ["program", "held against", "wall", "CPU", "server CPU", "peak memory", "system calls", "instructions"];
+        let columns = [
+            "program",
+            "compared with",
+            "wall",
+            "CPU",
+            "server CPU",
+            "peak memory",
+            "page faults",
+            "system calls",
+            "instructions",
+        ];
         let mut table = Table::new("Ratios, each program by itself: median (quartiles)", 2, &columns);
         for (name, other) in PAIRS {
             let (Some(of), Some(to)) = (self.costs.get(name), self.costs.get(other)) else { continue };
@@ -74,6 +83,7 @@ impl Measured<'_> {
                 pair(|cost| &cost.cpu_ms),
                 server,
                 format!("{:.2}", Figures::ratio(&of.peak_kb, &to.peak_kb).median()),
+                format!("{} : {}", faults(of), faults(to)),
                 format!("{} : {}", of.all_syscalls(), to.all_syscalls()),
                 instructions.unwrap_or_else(no_valgrind),
             ]);
@@ -82,7 +92,7 @@ impl Measured<'_> {
     }
 
     fn ratios_served(&self) -> Table {
-        let columns = ["clients", "program", "held against", "p50", "p99", "checks a second"];
+        let columns = ["clients", "program", "compared with", "p50", "p99", "checks a second"];
         let mut table =
             Table::new("Ratios under xinetd: median of the rounds (quartiles), p99 over all of them", 3, &columns);
         for clients in CLIENTS {
@@ -124,6 +134,7 @@ impl Measured<'_> {
             "CPU ms",
             "server CPU ms",
             "peak memory kB",
+            "page faults",
             "system calls",
             "instructions",
             "bytes of the files",
@@ -138,6 +149,7 @@ impl Measured<'_> {
                 figures(&cost.cpu_ms).with_quartiles(),
                 format!("{:.3}", figures(&cost.server_ms).median()),
                 format!("{:.0}", figures(&cost.peak_kb).median()),
+                faults(cost),
                 cost.all_syscalls().to_string(),
                 cost.instructions.map_or_else(no_valgrind, thousands),
                 thousands(program.bytes),
@@ -256,6 +268,10 @@ fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+fn faults(cost: &Cost) -> String {
+    format!("{:.0}", Figures::of(cost.page_faults.values().copied()).median())
 }
 
 #[cfg(test)]
