@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::check::{Check, local};
+use crate::program::{Check, local};
 use crate::server::Server;
 use crate::{shipped, user, wait};
 

@@ -25,13 +25,12 @@
 //! | [`xinetd`] | the shipped service files behind the real super-server |
 //! | [`haproxy`] | the shipped configurations, and what `HAProxy` concludes |
 //! | [`http`] | a client that sees bytes, a clean end and a reset |
-//! | [`check`] | a binary with pipes |
+//! | [`program`] | a binary with pipes |
 //! | [`evidence`] | `docs/servers.md`, written from what was seen |
 //! | [`fake`] | what a real server cannot be made to do |
 //! | [`recorded`] | rows on record, in the place of a server that is not to be had |
 
 pub mod address;
-pub mod check;
 pub mod daemon;
 pub mod evidence;
 pub mod failover;
@@ -43,6 +42,7 @@ pub mod http;
 pub mod janitor;
 pub mod machine;
 pub mod network;
+pub mod program;
 pub mod recorded;
 pub mod replica;
 pub mod roots;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use crate::server::Server;
 use crate::xinetd::Services;
-use crate::{check, janitor, user};
+use crate::{janitor, program, user};
 
 /// The path of a file in the repository.
 #[must_use]
@@ -33,7 +33,7 @@ pub fn services(file_name: &str, server: &Server) -> Services {
             .set(name, "disable", "no")
             .set(name, "bind", server.ip())
             .set(name, "user", account)
-            .set(name, "server", check::binary(name).display())
+            .set(name, "server", program::binary(name).display())
             .append(name, "server_args", &format!("--user={account} --socket={}", server.socket().display()))
             .set(name, "only_from", "127.0.0.0/8")
             .set(name, "banner_fail", banner().display())

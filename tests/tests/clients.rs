@@ -8,10 +8,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::time::Duration;
 
-use lab::check::Check;
 use lab::daemon::program;
 use lab::haproxy::{Haproxy, Release};
 use lab::http::{self, Client};
+use lab::program::Check;
 use lab::scratch::Scratch;
 use lab::server::Server;
 use lab::xinetd::Xinetd;

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lab::check::{Check, Outcome, binary, local};
 use lab::fake::{self, Fake, OK, greeting, packet};
 use lab::http::Reply;
+use lab::program::{Check, Outcome, binary, local};
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, PORT, Server};
 use lab::{machine, shipped, user, wait};

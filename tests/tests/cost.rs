@@ -8,8 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lab::check::{Check, binary};
 use lab::daemon::program;
+use lab::program::{Check, binary};
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
 use lab::wait;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lab::check::Check;
+use lab::program::Check;
 use lab::shipped;
 
 fn read(name: &str) -> String {

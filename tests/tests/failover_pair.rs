@@ -428,7 +428,7 @@ fn a_database_host_that_vanishes_is_out_and_so_are_its_replicas() {
 fn checks(site: &Site, number: usize) -> String {
     programs(&format!("checks{number}"), |name| {
         let arguments = site.arguments(number, name);
-        format!("exec {} {arguments} \"$@\"", lab::check::binary(name).display())
+        format!("exec {} {arguments} \"$@\"", lab::program::binary(name).display())
     })
 }
 

@@ -4,8 +4,8 @@
 //! story, because a rule before them always matches on a real node: `wsrep_connected` OFF comes with a cluster status of
 //! `Disconnected`, and the states 1 and 3 come with `wsrep_ready` OFF or pass in a moment. The unit tests have them.
 
-use lab::check::{Check, Outcome, local};
 use lab::galera::{Cluster, Stage};
+use lab::program::{Check, Outcome, local};
 use lab::server::Server;
 
 fn run(program: &str, node: &Server, arguments: &[&str]) -> Outcome {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use lab::check::binary;
 use lab::daemon::{Daemon, program};
+use lab::program::binary;
 use lab::scratch::Scratch;
 use lab::xinetd::Services;
 use lab::{address, shipped, user, wait};

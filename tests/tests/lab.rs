@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lab::check::Check;
 use lab::daemon::Daemon;
 use lab::haproxy::{Haproxy, check_config};
 use lab::http::{self, Client, REQUEST};
+use lab::program::Check;
 use lab::replica::Fault;
 use lab::scratch::Scratch;
 use lab::server::Server;

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::check::Check;
+use lab::program::Check;
 use lab::replica::Fault;
 use lab::roots::sid;
 use lab::server::Server;

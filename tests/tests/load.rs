@@ -17,8 +17,8 @@ use std::sync::{Barrier, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::check::binary;
 use lab::http::{self, Client, REQUEST, Reply};
+use lab::program::binary;
 use lab::scratch::Scratch;
 use lab::server::Server;
 use lab::xinetd::{Services, Xinetd, refusal};

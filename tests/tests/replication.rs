@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use lab::check::{Check, Outcome, local, password};
+use lab::program::{Check, Outcome, local, password};
 use lab::replica::{Fault, Link};
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, PORT, Server};

@@ -12,7 +12,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::check::{Check, Outcome, binary};
+use lab::program::{Check, Outcome, binary};
 use lab::scratch::Scratch;
 use lab::server::{PORT, Server};
 use lab::{machine, user, wait};

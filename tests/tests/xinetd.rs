@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::check::{Check, binary};
 use lab::daemon::program;
 use lab::fake::{self, Fake, OK, greeting, packet};
 use lab::http::{self, Client, REQUEST, Reply};
+use lab::program::{Check, binary};
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, PORT, Server};
 use lab::xinetd::{Services, Xinetd, refusal};

@@ -76,8 +76,8 @@ pub fn run<C: Check>(arguments: &[OsString]) -> u8 {
         Err(verdict) => Err(verdict),
     };
     let mut session = None;
-    let outcome = caught(&deadline, || check::<C>(plan, &deadline, &mut reply, &mut session));
-    let outcome = outcome.unwrap_or_else(Outcome::from);
+    let found = caught(&deadline, || outcome::<C>(plan, &deadline, &mut reply, &mut session));
+    let outcome = found.unwrap_or_else(Outcome::from);
     let times = deadline.times();
     deadline.enter(Step::Answer);
     if stream::answer(&reply.render(&outcome, || times), outcome.verdict.exit_status()) {
@@ -88,7 +88,7 @@ pub fn run<C: Check>(arguments: &[OsString]) -> u8 {
 }
 
 /// From the options to the outcome. The session is left open for the caller.
-fn check<'d, C: Check>(
+fn outcome<'d, C: Check>(
     plan: Result<Box<Plan<C::Options>>, Verdict>,
     deadline: &'d Deadline,
     reply: &mut Reply,

@@ -12,8 +12,8 @@ use std::fmt::Write;
 use std::fs;
 use std::process::Command;
 
-use lab::check::{Check, binary};
 use lab::daemon::program;
+use lab::program::{Check, binary};
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
 use lab::shipped;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lab::check::Check;
 use lab::evidence::verdict_of;
+use lab::program::Check;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
 use lab::software::Software;

@@ -1,7 +1,7 @@
 //! Servers that are not to be had: what the checks make of the rows on record in `tests/recordings`.
 
-use lab::check::Check;
 use lab::evidence::{Answer, From, Section, stable, verdict_of};
+use lab::program::Check;
 use lab::recorded::{Recorded, Recording, matches};
 use lab::server::Server;
 use lab::software::Software;

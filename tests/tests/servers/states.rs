@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use lab::check::{Check, local};
 use lab::evidence::{Section, stable, verdict_of};
+use lab::program::{Check, local};
 use lab::server::Server;
 use lab::software::Software;
 use lab::{user, wait};

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lab::check::{Check, Outcome};
 use lab::evidence::{Answer, From, Section, stable, verdict_of};
+use lab::program::{Check, Outcome};
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
 use lab::{user, wait};
@@ -47,7 +47,7 @@ pub(crate) struct Table<'a> {
 impl<'a> Table<'a> {
     pub(crate) fn new(topic: &str, server: &'a Server, scratch: &'a Scratch) -> Self {
         for (name, password) in [("right.cnf", PASSWORD), ("wrong.cnf", "not-the-password")] {
-            let _ = lab::check::password(scratch, name, password);
+            let _ = lab::program::password(scratch, name, password);
         }
         let names = vec![
             ("DIR", scratch.path().display().to_string()),

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::check::{self, Check};
 use lab::daemon::program;
+use lab::program::{self, Check};
 use lab::scratch::Scratch;
 use lab::server::Server;
 use lab::{shipped, user};
@@ -92,7 +92,7 @@ impl Programs {
         // An argument that it ignores: for xinetd an empty list is a mistake.
         let mut list = vec![new(NOLIBC, &nolibc, vec![]), new(NOASK, &noask, vec!["nothing".to_owned()])];
         for (name, floor_name) in CHECKS {
-            let check = new(name, &check::binary(name), on_this_server.clone());
+            let check = new(name, &program::binary(name), on_this_server.clone());
             let statement = statement_of(&check, server, &account);
             list.push(new(floor_name, &floor, vec![socket.clone(), account.clone(), statement]));
             list.push(check);
@@ -102,7 +102,7 @@ impl Programs {
             let directory = scratch.dir("share").display().to_string();
             let mut args = on_this_server;
             args.extend(["--share=500ms".to_owned(), format!("--share-dir={directory}")]);
-            list.push(new(SHARED, &check::binary(STATUS), args));
+            list.push(new(SHARED, &program::binary(STATUS), args));
         }
         // The file stands for /tmp, where the check of 2009 left its output.
         let file = scratch.join("output").display().to_string();
