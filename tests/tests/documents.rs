@@ -111,7 +111,7 @@ fn tags(program: &str) -> Vec<String> {
 fn the_rules_of_a_page_are_those_of_the_code_in_their_order() {
     for program in shipped::programs() {
         let (table, tags) = (table(program), tags(program));
-        assert!(tags.len() >= 5, "{program}: {tags:?}");
+        assert!(tags.len() >= 3, "{program}: {tags:?}");
         let mut last = 0;
         for tag in tags.iter().filter(|tag| !tag.contains("the server answers") && !tag.starts_with("channel")) {
             let at = table.iter().position(|reason| *reason == shape(tag));
@@ -137,7 +137,7 @@ fn every_rule_that_takes_a_server_out_has_a_cure() {
             item.and_then(|item| item.lines().nth(1)).is_some_and(|line| line.starts_with("Up"))
         };
         let (up, down): (Vec<_>, Vec<_>) = tags(program).into_iter().partition(|tag| is_up(tag));
-        assert!(!up.is_empty() && down.len() >= 5, "{program}: {up:?} {down:?}");
+        assert!(!up.is_empty() && down.len() >= 2, "{program}: {up:?} {down:?}");
         for tag in down {
             let found = reasons.contains(&shape(&tag)) || reasons.contains(&tag);
             assert!(found, "{program}: {tag:?} is not in docs/reasons.md");
@@ -180,14 +180,12 @@ fn the_queries_of_a_page_are_those_of_the_code() {
     for program in shipped::programs() {
         let squeeze = |text: &str| text.split_whitespace().collect::<String>();
         let page = squeeze(section(&page(program), "THE QUERY"));
-        let files = match program {
-            "mysqlchk-status" => &["mysqlchk-status/src/probe.rs", "client/src/group.rs"][..],
-            "mysqlchk-replication" => {
-                &["mysqlchk-replication/src/probe.rs", "mysqlchk-replication/src/lag.rs", "client/src/group.rs"]
-            }
-            _ => &["galera-chk/src/probe.rs"],
-        };
-        let code: String = files.iter().map(|file| read(&format!("crates/{file}"))).collect();
+        let folder = format!("crates/{program}/src");
+        let files = fs::read_dir(shipped::file(&folder)).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut code: String = files.map(|file| read(&format!("{folder}/{}", file.to_str().unwrap()))).collect();
+        if code.contains("client::group") {
+            code += &read("crates/client/src/group.rs");
+        }
         let code = code.replace("\\\n", "").replace("pub(crate) const", "const").replace("pub const", "const");
         let is_statement =
             |line: &&str| line.contains("&str = \"SHOW") || line.contains("&str = \"SELECT ") && line.contains("FROM");
