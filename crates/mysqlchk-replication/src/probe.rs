@@ -33,7 +33,7 @@ const ALL_SLAVES: &str = "SHOW ALL SLAVES STATUS";
 const PERFORMANCE_SCHEMA: &str = "SELECT ON performance_schema.*";
 
 /// What replicates to this server.
-#[derive(Debug, Default, Clone, serde::Serialize)]
+#[derive(Debug, Default, Clone, Serialize)]
 pub(crate) struct Facts {
     /// `1` where the server listens on its Unix socket alone.
     pub(crate) skip_networking: Variable,
@@ -44,7 +44,7 @@ pub(crate) struct Facts {
 }
 
 /// One row of replication status.
-#[derive(Debug, Default, Clone, serde::Serialize)]
+#[derive(Debug, Default, Clone, Serialize)]
 pub(crate) struct Channel {
     /// Empty for the default channel.
     pub(crate) name: String,
@@ -70,22 +70,26 @@ pub(crate) struct Channel {
 }
 
 /// The state of a receiver. It is shown and serialized in the words of the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) enum Receiver {
     /// `Yes`.
+    #[serde(rename = "Yes")]
     Running,
     /// `Connecting`: it tries to reach its source.
     Connecting,
     /// `No`, on `MariaDB` also `Preparing`; `NULL` is unknown.
+    #[serde(untagged)]
     Other(String),
 }
 
 /// The state of an applier, as that of a [`Receiver`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) enum Applier {
     /// `Yes`.
+    #[serde(rename = "Yes")]
     Running,
     /// `No`; `NULL` is unknown.
+    #[serde(untagged)]
     Other(String),
 }
 
@@ -133,18 +137,6 @@ impl Default for Receiver {
 impl Default for Applier {
     fn default() -> Applier {
         Applier::Other("NULL".to_owned())
-    }
-}
-
-impl Serialize for Receiver {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.word())
-    }
-}
-
-impl Serialize for Applier {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.word())
     }
 }
 
@@ -326,6 +318,14 @@ mod tests {
         assert_eq!((channel.name.as_str(), channel.receiver.word(), channel.applier.word()), ("ch2", "Yes", "No"));
         assert_eq!((channel.receiver_error, channel.applier_error), (0, 1062));
         assert_eq!((channel.lag, channel.delay), (Lag::default(), None));
+    }
+
+    #[test]
+    fn the_json_form_has_the_words_of_the_server() {
+        for word in ["Yes", "Connecting", "No", "Preparing", "NULL"] {
+            let words = [serde_json::to_value(Receiver::from(word)), serde_json::to_value(Applier::from(word))];
+            assert_eq!(words.map(Result::unwrap), [word, word]);
+        }
     }
 
     #[test]
