@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::family::Family;
 use crate::rows::Row;
+use crate::variable::NULL;
 
 /// Asks for the members as this server sees them, and for its own applier queue. `MySQL` 8.0.2 and later; no row on a
 /// server without the plugin. Privilege: `SELECT` on `performance_schema.replication_group_members` and
@@ -73,7 +74,7 @@ impl Membership {
     pub fn trouble(&self) -> Option<String> {
         let Membership { state, members, reachable, .. } = self;
         if state != "ONLINE" {
-            return Some(format!("member state is {}, not ONLINE", if state.is_empty() { "NULL" } else { state }));
+            return Some(format!("member state is {}, not ONLINE", if state.is_empty() { NULL } else { state }));
         }
         // More than half, as the group itself counts.
         (reachable * 2 <= *members).then(|| format!("no majority: {reachable} of {members} members are reachable"))

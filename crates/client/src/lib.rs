@@ -24,5 +24,5 @@ pub use family::Family;
 pub use options::number;
 pub use rows::{Row, Rows};
 pub use session::{Answers, Limits, Session, VIA_EXTRA_PORT};
-pub use variable::{Variable, or_null};
+pub use variable::{NULL, Variable, or_null};
 pub use watch::{Stage, Watch};

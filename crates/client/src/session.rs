@@ -105,7 +105,8 @@ impl<'w> Session<'w> {
             let Some(set) = answer.iter() else { break };
             sets.push(rows(set, self.rows_max));
         }
-        // The driver may panic while it drops what is left, and then a value that is being returned is leaked.
+        // The driver may panic while it drops what is left, and then a value that is being returned is leaked. Goes when the
+        // driver returns an error for what it cannot parse there.
         drop(answer);
         sets
     }
@@ -192,7 +193,7 @@ fn log_in(
     without_panic(has_password, connect)
 }
 
-/// The driver panics on an account of `parsec` when it has no password for it (28.0.4).
+/// The driver panics on an account of `parsec` when it has no password for it (28.0.4). Goes when it returns an error.
 fn without_panic<T>(has_password: bool, log_in: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     // What panics is dropped half-way, and nothing of it is used afterwards.
     match panic::catch_unwind(AssertUnwindSafe(log_in)) {
@@ -228,7 +229,8 @@ fn connect_over_tcp(
         Err(mysql::Error::DriverError(DriverError::TlsNotSupported))
             if tls.is_some_and(|tls| tls.mode == Mode::Preferred) =>
         {
-            // The driver hangs up where TLS is not offered, so this is a second connection.
+            // The driver closes the connection where TLS is not offered, so this is a second one. Goes when the driver can go on
+            // without TLS.
             connect_by_any(options, &routes)
         }
         conn => conn,
@@ -248,7 +250,8 @@ fn ssl_opts(tls: &Tls) -> SslOpts {
 type Route = (String, u16, Option<SocketAddr>);
 
 /// The driver verifies the name that it connects to, so it looks it up itself. It stops at the first address where
-/// nothing listens (28.0.4); with a local address it goes on through the addresses of that family.
+/// nothing listens (28.0.4); with a local address it goes on through the addresses of that family. Goes
+/// when the driver tries every address, or takes the name to verify apart from the address.
 fn routes_by_name(host: &str, port: u16, addresses: &[SocketAddr]) -> Vec<Route> {
     let route = |local| (host.to_owned(), port, local);
     let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
@@ -261,7 +264,7 @@ fn routes_by_name(host: &str, port: u16, addresses: &[SocketAddr]) -> Vec<Route>
 fn connect_by_any(options: &OptsBuilder, routes: &[Route]) -> mysql::Result<Conn> {
     let mut first = None;
     for (host, port, local) in routes {
-        // The driver wants an IPv6 address as it stands in a URL.
+        // The driver takes an IPv6 address only as it stands in a URL.
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         match Conn::new(options.clone().ip_or_hostname(Some(host)).tcp_port(*port).bind_address(*local)) {
             Err(error @ mysql::Error::DriverError(DriverError::CouldNotConnect(_))) => first = first.or(Some(error)),

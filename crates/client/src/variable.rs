@@ -59,7 +59,7 @@ impl Variable {
 }
 
 /// How a value that is unknown is shown.
-const NULL: &str = "NULL";
+pub const NULL: &str = "NULL";
 
 /// A value as it is shown; `NULL` when it is unknown.
 pub fn or_null(value: Option<impl ToString>) -> String {

@@ -13,7 +13,7 @@ use client::error::{
     ER_SPECIFIC_ACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR,
 };
 use client::group::{self, Membership};
-use client::{Answers, Error, Family, Row, Rows, Session, Variable};
+use client::{Answers, Error, Family, NULL, Row, Rows, Session, Variable};
 use serde::{Serialize, Serializer};
 
 use crate::lag::{self, Lag, LagFrom};
@@ -130,13 +130,13 @@ impl Applier {
 
 impl Default for Receiver {
     fn default() -> Receiver {
-        Receiver::Other("NULL".to_owned())
+        Receiver::Other(NULL.to_owned())
     }
 }
 
 impl Default for Applier {
     fn default() -> Applier {
-        Applier::Other("NULL".to_owned())
+        Applier::Other(NULL.to_owned())
     }
 }
 
@@ -261,7 +261,7 @@ fn status_grant(family: Family) -> &'static str {
 }
 
 fn channel(row: &Row, extras: &Extras, options: &Options) -> Channel {
-    let text = |names: &[&str]| row.get(names).unwrap_or("NULL");
+    let text = |names: &[&str]| row.get(names).unwrap_or(NULL);
     let number = |names: &[&str]| row.get(names).and_then(|text| text.parse().ok()).unwrap_or_default();
     let name = row.get(&["Channel_Name", "Connection_name"]).unwrap_or_default();
     let times = extras.times.iter().find(|times| times.get(&["CHANNEL_NAME"]) == Some(name));
