@@ -31,7 +31,9 @@ export MYSQLCHK_ROOTS
 
 # One a line: crates/check reads the file, too, for the groups of option files.
 PROGRAMS := $(shell cat PROGRAMS)
-BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%)
+# What is no check, and asks no server.
+HELPERS  := mysqlchk-ctl
+BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%) $(HELPERS:%=$(MYSQLCHK_BIN)/%)
 
 .PHONY: help build check test fuzz demo drill failover bench order man install deps roots
 .DEFAULT_GOAL := build
@@ -40,8 +42,8 @@ BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%)
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1	/p' $(MAKEFILE_LIST)
 
-build: ## the three binaries, as they are installed
-	RUSTFLAGS="$(FAST_FLAGS)" $(CARGO) build --release --locked --target $(TARGET) $(PROGRAMS:%=--package %)
+build: ## the binaries, as they are installed
+	RUSTFLAGS="$(FAST_FLAGS)" $(CARGO) build --release --locked --target $(TARGET) $(PROGRAMS:%=--package %) $(HELPERS:%=--package %)
 
 check: man ## formatting, lints, unit tests and the rules of the house; no server
 	$(CARGO) fmt --all --check
@@ -92,7 +94,7 @@ install: $(BINARIES) ## binaries, services, manual pages and an example option f
 	install -m 0644 haproxy/*.cfg haproxy/*.conf $(DOC)/haproxy
 	install -m 0644 xinetd.d/tmpfiles.conf $(DOC)
 	install -d $(DESTDIR)/etc/xinetd.d
-	install -d -m 0755 $(DESTDIR)/etc/mysqlchk
+	install -d -m 0755 $(DESTDIR)/etc/mysqlchk $(DESTDIR)/var/lib/mysqlchk
 	install -m 0644 xinetd.d/busy.http $(DESTDIR)/etc/mysqlchk/busy.http
 	@# The user of the checks. A package makes it itself: with DESTDIR nothing outside of it is touched.
 	test -n "$(DESTDIR)" || getent passwd mysqlchk >/dev/null || \

@@ -20,6 +20,13 @@ pub fn programs() -> Vec<&'static str> {
     include_str!("../../PROGRAMS").lines().collect()
 }
 
+/// The names of all programs that are installed: the checks, and what the Makefile names beside them.
+#[must_use]
+pub fn installed_programs() -> Vec<&'static str> {
+    let helpers = include_str!("../../Makefile").lines().find_map(|line| line.strip_prefix("HELPERS  := "));
+    programs().into_iter().chain(helpers.expect("the Makefile names the helpers").split(' ')).collect()
+}
+
 /// The services of `xinetd.d/FILE`, on the address of `server` and asking it over its socket.
 ///
 /// Changed are only the names of this machine: address, account, paths, and the last two arguments. `galera-chk` is

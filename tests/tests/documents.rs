@@ -90,8 +90,8 @@ fn table(program: &str) -> Vec<String> {
         let value = line.split('"').nth(1).unwrap_or_else(|| panic!("{program}: {line}"));
         tests = tests.replace(&line, "").replace(name, &format!("\"{value}\""));
     }
-    let verdicts = tests.split('"').filter_map(|text| text.strip_prefix("down: ").or(text.strip_prefix("up: ")));
-    verdicts.map(shape).collect()
+    let verdict = |text: &str| ["down: ", "drain: ", "up: "].iter().find_map(|word| text.strip_prefix(word).map(shape));
+    tests.split('"').filter_map(verdict).collect()
 }
 
 /// The reasons that are the tags of a page's rules, in its order.
@@ -116,12 +116,12 @@ fn the_rules_of_a_page_are_those_of_the_code_in_their_order() {
         for tag in tags.iter().filter(|tag| !tag.contains("the server answers") && !tag.starts_with("channel")) {
             let at = table.iter().position(|reason| *reason == shape(tag));
             let at = at.unwrap_or_else(|| panic!("{program}: no rule says {tag:?}, in {table:#?}"));
-            // What is up stands last in a page, and between the rules in the table.
-            let is_up = tag.starts_with("local state is") && !tag.contains("not 4")
+            // What is up or drained stands last in a page, and between the rules in the table.
+            let is_last = tag.starts_with("local state is") && !tag.contains("not 4")
                 || tag.contains("which is allowed")
-                || tag.ends_with("limit is 30s");
-            assert!(is_up || at >= last, "{program}: {tag:?} is out of order");
-            last = last.max(if is_up { last } else { at });
+                || tag.starts_with("lag is ");
+            assert!(is_last || at >= last, "{program}: {tag:?} is out of order");
+            last = last.max(if is_last { last } else { at });
         }
     }
 }

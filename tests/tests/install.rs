@@ -97,7 +97,7 @@ fn every_file_gets_its_place_and_its_mode() {
         let root = Root::new();
         root.install(variables);
         let mut wanted = BTreeMap::new();
-        for name in shipped::programs() {
+        for name in shipped::installed_programs() {
             wanted.insert(format!("{prefix}/bin/{name}"), 0o755);
         }
         for part in ["7", "8"] {
@@ -123,10 +123,12 @@ fn every_file_gets_its_place_and_its_mode() {
         let found: BTreeMap<String, u32> = root.files().into_iter().map(|(name, (mode, _))| (name, mode)).collect();
         assert_eq!(found, wanted);
 
-        for name in shipped::programs() {
+        for name in shipped::installed_programs() {
             assert!(root.files()[&format!("{prefix}/bin/{name}")].1 == fs::read(binary(name)).unwrap(), "{name}");
             assert!(wanted.contains_key(&format!("{prefix}/share/man/man8/{name}.8")), "{name} has no manual page");
         }
+        let notes = fs::metadata(root.path("/var/lib/mysqlchk")).unwrap();
+        assert!(notes.is_dir() && notes.permissions().mode() & 0o7777 == 0o755, "{notes:?}");
         assert_eq!(root.read("/etc/mysqlchk/my.cnf"), text_of("docs/my.cnf"));
         assert_eq!(root.read("/etc/mysqlchk/busy.http"), text_of("xinetd.d/busy.http"));
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! arguments -> plan;  stdin -> request
-//! plan, request -> target -> share::once(session -> probe -> Facts -> rules) -> Verdict -> render -> stdout
+//! plan, request -> target -> [note?] -> share::once(session -> probe -> Facts -> rules) -> Verdict -> render -> stdout
 //! ```
 //!
 //! A check is four files: `options.rs` names its options, `probe.rs` turns rows into facts, `rules.rs` turns facts into a
@@ -10,6 +10,7 @@
 //! down, with the reason. Nothing is ever written to stderr, which under xinetd is the client's socket.
 
 mod deadline;
+pub mod maintenance;
 mod options;
 mod program;
 mod record;
@@ -36,7 +37,7 @@ use share::Key;
 use step::{Step, Times};
 
 pub use program::{Check, Validate};
-pub use verdict::{Verdict, down, misconfigured, up};
+pub use verdict::{Verdict, down, drain, misconfigured, up};
 #[doc(hidden)]
 pub use watchdog;
 
@@ -105,6 +106,8 @@ fn outcome<'d, C: Check>(
     reply.head = matches!(request, Request::Http { head: true, .. });
     let plan = plan?;
     let target = plan.target(&request)?;
+    deadline.enter(Step::Maintenance);
+    plan.note(&target, deadline)?;
     let key = plan.key(&target);
     deadline.answer_with(in_place(reply, key.as_ref()));
     Ok(share::once(key.as_ref(), deadline, || {

@@ -9,6 +9,7 @@ use clap::{ArgAction, ArgMatches, Args, Command};
 use client::command_line::{self, Asked, Configured, Program};
 use client::{Account, Target, Watch, duration, options};
 
+use crate::maintenance;
 use crate::render::{Form, Format, Reply};
 use crate::request::{Instance, Request};
 use crate::share::{Key, Sharing};
@@ -22,7 +23,8 @@ pub const DEFAULT_BUDGET: Duration = Duration::from_millis(900);
 const DEFAULT_SHARE_DIR: &str = "/run/mysqlchk";
 /// The options that set how an answer is shown, which instances a request may choose, or where answers are shared: the
 /// answer is the same whatever they are.
-const WITHOUT_BEARING: [&str; 5] = ["format", "quiet", "reason-phrase", "allow-port", "share-dir"];
+const WITHOUT_BEARING: [&str; 7] =
+    ["format", "quiet", "reason-phrase", "allow-port", "share-dir", "maintenance-file", "ignore-maintenance"];
 
 /// The options that every check has.
 #[derive(Debug, Clone, Args)]
@@ -43,6 +45,12 @@ struct Options {
     /// Let a request choose this instance with `?port=PORT` (repeat for more)
     #[arg(long, value_name = "PORT", action = ArgAction::Append, value_parser = options::port, help_heading = "Server")]
     allow_port: Vec<u16>,
+    /// Read an operator's note from this file; `none` looks for none
+    #[arg(long, value_name = "FILE", default_value = maintenance::DEFAULT_FILE, help_heading = "Answer")]
+    maintenance_file: PathBuf,
+    /// Ask the server even if there is a note
+    #[arg(long, help_heading = "Answer")]
+    ignore_maintenance: bool,
     /// Share one answer among checks that ask the same question within this time [default: do not share]
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, help_heading = "Answer")]
     share: Option<Duration>,
@@ -74,6 +82,8 @@ pub struct Plan<O> {
     /// The options of this check alone.
     pub rules: O,
     allowed_ports: Vec<u16>,
+    /// Where a note would be; `None` when none is looked for.
+    note: Option<PathBuf>,
     sharing: Option<Sharing>,
     /// The options that bear on the answer, as [`in_force`] writes them; empty where answers are not shared.
     in_force: String,
@@ -135,6 +145,7 @@ impl<O: Args> Plan<O> {
             reply: Reply { program, form, quiet: shared.quiet, reason_phrase: shared.reason_phrase, head: false },
             rules,
             allowed_ports: shared.allow_port,
+            note: Some(shared.maintenance_file).filter(|file| !shared.ignore_maintenance && file.as_os_str() != "none"),
             sharing: shared.share.map(|limit| Sharing { limit, directory: shared.share_dir }),
             in_force,
         }
@@ -164,6 +175,14 @@ impl<O> Plan<O> {
             Ok(number) if self.allowed_ports.contains(&number) => Ok(self.target.on_port(number)),
             Ok(number) => Err(down(format!("port {number} is not allowed: start with `--allow-port {number}`"))),
         }
+    }
+
+    /// Looks for an operator's note that takes `target` out.
+    ///
+    /// # Errors
+    /// The verdict of the note, and of one that cannot be read.
+    pub fn note(&self, target: &Target, watch: &dyn Watch) -> Result<(), Verdict> {
+        self.note.as_ref().map_or(Ok(()), |file| maintenance::look(file, self.reply.program, target.port, watch))
     }
 
     /// What identifies an answer of this check about `target`, when answers are shared: the options in force, and the

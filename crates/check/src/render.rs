@@ -78,7 +78,7 @@ impl Reply {
 
 /// Made for each step of a run, in case that it hangs: so without the machinery of `format!`.
 fn as_http(reply: &Reply, verdict: &Verdict) -> String {
-    let (code, standard) = if verdict.is_up() { ("200", "OK") } else { ("503", "Service Unavailable") };
+    let (code, standard) = verdict.http();
     let reason = verdict.short_reason();
     let phrase = if reply.reason_phrase { &*reason } else { standard };
     let body = [verdict.word(), ": ", &*reason, "\n"].concat();

@@ -25,7 +25,7 @@ use crate::deadline::Deadline;
 use crate::record::{self, Stamp};
 use crate::render::Outcome;
 use crate::step::Step;
-use crate::verdict::{Verdict, down, up};
+use crate::verdict::{Verdict, down, drain, up};
 
 /// Where and for how long answers are shared.
 #[derive(Debug, Clone)]
@@ -112,6 +112,7 @@ impl Key {
         let (verdict, facts) = rest.split_once('\n')?;
         let verdict = match verdict.split_once(": ")? {
             ("up", reason) => up(reason),
+            ("drain", reason) => drain(reason),
             ("down", reason) => down(reason),
             (GAVE_UP, reason) if waited => down(reason),
             _ => return None,

@@ -17,6 +17,8 @@ pub enum Step {
     Options,
     /// Reading the request from stdin, which has a bound of its own.
     Request,
+    /// Looking for an operator's note.
+    Maintenance,
     /// Waiting for the answer of another check that asks the same question.
     Share,
     /// Looking up the address of a host name.
@@ -32,9 +34,10 @@ pub enum Step {
 }
 
 impl Step {
-    pub(crate) const ALL: [Step; 8] = [
+    pub(crate) const ALL: [Step; 9] = [
         Step::Options,
         Step::Request,
+        Step::Maintenance,
         Step::Share,
         Step::Resolve,
         Step::Connect,
@@ -49,6 +52,7 @@ impl Step {
         match self {
             Step::Options => "options",
             Step::Request => "request",
+            Step::Maintenance => "maintenance",
             Step::Share => "share",
             Step::Resolve => "resolve",
             Step::Connect | Step::Login => "login",
@@ -65,7 +69,7 @@ impl Step {
             // The modules that nsswitch.conf names are loaded into the program, and not all of them survive that.
             Step::Resolve => Some("looking up the host name crashed: write an address, not a name"),
             Step::Connect => Some(GAVE_UP),
-            Step::Share | Step::Login | Step::Query | Step::Answer => None,
+            Step::Maintenance | Step::Share | Step::Login | Step::Query | Step::Answer => None,
         }
     }
 }
@@ -76,6 +80,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Step::Options => "reading the options",
             Step::Request => "reading the request",
+            Step::Maintenance => "reading the maintenance note",
             Step::Share => "waiting for a shared answer",
             Step::Resolve => "looking up the host name",
             Step::Connect => "connecting",

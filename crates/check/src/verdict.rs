@@ -1,4 +1,4 @@
-//! The answer of a check: up or down, and the sentence that says why. The only error type of this crate.
+//! The answer of a check: up, drain or down, and the sentence that says why. The only error type of this crate.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 /// The longest reason that is shown in one line, in bytes. `HAProxy` cuts what it shows at 127 (measured, 1.4 to 3.4).
 pub const REASON_MAX: usize = 120;
 
-/// Up or down, with what was found and the limit it was compared with.
+/// Up, drain or down, with what was found and the limit it was compared with.
 ///
 /// The reason can always be shown: it is one line of printable ASCII without `<` and `>`, whatever it was made from.
 /// [`Verdict::short_reason`] is at most [`REASON_MAX`] bytes of it, and so is the verdict when it is displayed.
@@ -20,6 +20,7 @@ pub struct Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Up,
+    Drain,
     Down,
     Misconfigured,
 }
@@ -27,6 +28,11 @@ enum State {
 /// The server may take the traffic.
 pub fn up(reason: impl Into<String>) -> Verdict {
     Verdict { state: State::Up, reason: presentable(reason.into()) }
+}
+
+/// The server may keep the sessions that it has and gets no new ones: an operator takes it out, or it is about to be out.
+pub fn drain(reason: impl Into<String>) -> Verdict {
+    Verdict { state: State::Drain, reason: presentable(reason.into()) }
 }
 
 /// The server may not take the traffic, or it is unknown whether it may.
@@ -58,12 +64,22 @@ impl Verdict {
         self.state == State::Misconfigured
     }
 
-    /// 0 up, 1 down, 2 the check could not be made as configured.
+    /// The HTTP status code and its standard phrase. 404 is what `HAProxy` can be told to drain on; otherwise it is down.
+    #[must_use]
+    pub fn http(&self) -> (&'static str, &'static str) {
+        match self.state {
+            State::Up => ("200", "OK"),
+            State::Drain => ("404", "Not Found"),
+            State::Down | State::Misconfigured => ("503", "Service Unavailable"),
+        }
+    }
+
+    /// 0 up, 1 drain or down, 2 the check could not be made as configured.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self.state {
             State::Up => 0,
-            State::Down => 1,
+            State::Drain | State::Down => 1,
             State::Misconfigured => 2,
         }
     }
@@ -85,10 +101,14 @@ impl Verdict {
         Verdict { state: self.state, reason: presentable(format!("{what}: {}", self.reason)) }
     }
 
-    /// `up` or `down`, `HAProxy`'s own words.
+    /// `up`, `drain` or `down`, `HAProxy`'s own words.
     #[must_use]
     pub fn word(&self) -> &'static str {
-        if self.is_up() { "up" } else { "down" }
+        match self.state {
+            State::Up => "up",
+            State::Drain => "drain",
+            State::Down | State::Misconfigured => "down",
+        }
     }
 }
 
@@ -172,6 +192,10 @@ mod tests {
     fn the_exit_status_tells_down_from_misconfigured() {
         assert_eq!([up("x"), down("x"), misconfigured("x")].map(|verdict| verdict.exit_status()), [0, 1, 2]);
         assert_eq!(misconfigured("x").word(), "down");
+        assert_eq!(
+            (drain("x").exit_status(), drain("x").http().0, drain("x").to_string()),
+            (1, "404", "drain: x".into())
+        );
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::trusted::Secret;
 pub struct Target {
     /// Where it listens.
     pub endpoint: Endpoint,
+    /// The TCP port by which an instance is named, also where it is asked over a socket: the one in the options, or 3306.
+    pub port: u16,
     /// Where it still listens when all connections are taken.
     pub extra: Option<Endpoint>,
     /// What is demanded of a connection over TCP; `None` for no TLS.
@@ -21,7 +23,7 @@ impl Target {
     /// The instance on another port of the same host. It has no extra port: that one belongs to this instance.
     #[must_use]
     pub fn on_port(&self, port: u16) -> Target {
-        Target { endpoint: self.endpoint.on_port(port), extra: None, tls: self.tls.clone() }
+        Target { endpoint: self.endpoint.on_port(port), port, extra: None, tls: self.tls.clone() }
     }
 }
 

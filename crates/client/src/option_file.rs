@@ -20,6 +20,11 @@ const FILE_MAX: u64 = 64 * 1024;
 pub const SHARED_GROUP: &str = "mysqlchk";
 /// The programs of this project, one a line. Each has a group of its name.
 const PROGRAMS: &str = include_str!("../../../PROGRAMS");
+/// The names of the programs of this project.
+pub fn programs() -> impl Iterator<Item = &'static str> {
+    PROGRAMS.lines()
+}
+
 /// How deep `!include` may nest (the `MySQL` programs stop at 10, too).
 const DEPTH_MAX: usize = 10;
 /// How many files are read in all: with ten levels that name the next one twice each it would be a thousand.
@@ -85,6 +90,16 @@ pub fn read_if_there(file: &Path, groups: &[&str], watch: &dyn Watch) -> Result<
     reader.read(file, opened, groups)
 }
 
+/// The settings of a text in the same syntax that includes no other files, such as a maintenance note.
+///
+/// # Errors
+/// A line that breaks the syntax, or includes a file. The message names file and line.
+pub fn parse(file: &Path, text: &str) -> Result<Vec<Setting>> {
+    let mut reader = Reader::new(&());
+    reader.read_lines(file, text, None)?;
+    Ok(reader.found)
+}
+
 /// Whether nothing has this path. To open a link that leads nowhere fails in the same way, be it the file or a directory
 /// above it, so the first thing that exists on the way up must be a directory.
 fn is_absent(path: &Path) -> bool {
@@ -129,6 +144,11 @@ impl Reader<'_> {
     fn read_file(&mut self, path: &Path, opened: io::Result<File>, depth: usize) -> Result<()> {
         self.files += 1;
         let text = read_text(opened).with_context(|| format!("cannot read option file {}", path.display()))?;
+        self.read_lines(path, &text, Some(depth))
+    }
+
+    /// `depth` is that of the file; `None` when it may not include others.
+    fn read_lines(&mut self, path: &Path, text: &str, depth: Option<usize>) -> Result<()> {
         let name: Rc<Path> = Rc::from(path);
         let mut group: Option<String> = None;
         for (index, line) in text.lines().enumerate() {
@@ -153,7 +173,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn include(&mut self, file: &Path, depth: usize, place: &Place) -> Result<()> {
+    fn include(&mut self, file: &Path, depth: Option<usize>, place: &Place) -> Result<()> {
+        let Some(depth) = depth else { bail!("{place}: this file cannot include others") };
         ensure!(depth < DEPTH_MAX, "{place}: more than {DEPTH_MAX} files include each other");
         ensure!(self.files < FILES_MAX, "{place}: more than {FILES_MAX} files are included");
         let opened = self.opener.open(file);
@@ -192,7 +213,7 @@ fn read_text(opened: io::Result<File>) -> Result<String> {
 /// A name that looks like a group of ours and is not one: its rules would be lost without a word.
 fn canonical_group(name: &str) -> Result<String> {
     let group = name.to_ascii_lowercase().replace('_', "-");
-    let ours = || PROGRAMS.lines().chain([SHARED_GROUP]);
+    let ours = || programs().chain([SHARED_GROUP]);
     let letters = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "");
     match group.as_str() {
         "client-server" | "client-mariadb" => Ok("client".to_owned()),

@@ -125,7 +125,7 @@ impl Options {
             (_, None, None, _) => Endpoint::Socket(DEFAULT_SOCKET.into()),
         };
         let extra = self.extra_port.map(|port| endpoint.on_port(port));
-        let target = Target { endpoint, extra, tls: self.tls.resolve()? };
+        let target = Target { endpoint, port: self.port.unwrap_or(DEFAULT_PORT), extra, tls: self.tls.resolve()? };
         Ok((target, Account { user: self.user, password }))
     }
 }

@@ -2,12 +2,12 @@
 
 use std::any::Any;
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -48,8 +48,12 @@ impl Opener<'_> {
 
     /// Opens a file or a directory for reading. Where the path leaves the file system of `/` it may lead to one that hangs.
     pub(crate) fn open(&mut self, path: &Path) -> io::Result<File> {
+        self.open_with(path, OFlags::empty())
+    }
+
+    fn open_with(&mut self, path: &Path, more: OFlags) -> io::Result<File> {
         // O_NONBLOCK: opening a FIFO must not wait for its writer.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | more;
         if self.warned.is_none() {
             let here = || rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_XDEV);
             // A relative path begins in a directory that may be anywhere.
@@ -77,6 +81,31 @@ pub(crate) fn read(opened: io::Result<File>, max: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(usize::try_from(about.len())? + 1);
     file.take(max).read_to_end(&mut bytes).map_err(|error| io_words(&error))?;
     Ok(bytes)
+}
+
+/// Reads a file that decides about traffic: a regular file of at most `max` bytes, not a symbolic link; it and its directory
+/// belong to root or to this user, and only their owner may write them. `None` when there is no such file.
+///
+/// # Errors
+/// Any other file, or one that cannot be read. The message gives the reason and does not name the file.
+pub fn read_ours_if_there(path: &Path, max: u64, watch: &dyn Watch) -> Result<Option<Vec<u8>>> {
+    let opened = Opener::new(watch).open_with(path, OFlags::NOFOLLOW);
+    match &opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => bail!("it is a symbolic link"),
+        Err(error) => return Err(io_words(error)),
+        Ok(file) => ensure_ours(&file.metadata().map_err(|error| io_words(&error))?)?,
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let about = fs::metadata(directory).map_err(|error| io_words(&error))?;
+    ensure_ours(&about).with_context(|| format!("the directory {}", directory.display()))?;
+    read(opened, max).map(Some)
+}
+
+fn ensure_ours(about: &Metadata) -> Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    ensure!([0, own].contains(&about.uid()), "it belongs to uid {}, not to root or uid {own}", about.uid());
+    ensure_only_owner_writes(about)
 }
 
 pub(crate) fn ensure_only_owner_writes(about: &Metadata) -> Result<()> {

@@ -1,0 +1,166 @@
+//! Takes a server out of rotation with a reason and an end, and puts it back.
+
+mod galera;
+mod options;
+mod sessions;
+mod store;
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Result, ensure};
+use check::maintenance::{ALL_PROGRAMS, Mode, Note};
+use clap::Parser;
+use client::duration;
+
+use options::{Command, Options, Out, Up};
+use store::Store;
+
+/// How often the sessions are counted.
+const PAUSE: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    let Options { maintenance_file, command } = Options::parse();
+    let store = Store::new(maintenance_file);
+    let done = match command {
+        Command::Drain(out) => take_out(&store, Mode::Drain, &out),
+        Command::Down(out) => take_out(&store, Mode::Down, &out),
+        Command::Up(up) => put_back(&store, &up),
+        Command::Status => status(&store),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "mysqlchk-ctl: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn say(text: impl Display) {
+    // A reader that went away is not an error: the work is done all the same.
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Writes the note, and waits as asked; whether all sessions have ended, where that was asked for.
+fn take_out(store: &Store, mode: Mode, out: &Out) -> Result<bool> {
+    out.validate()?;
+    if !out.force {
+        galera::ensure_not_needed()?;
+    }
+    let now = SystemTime::now();
+    let group = out.only.clone().unwrap_or_else(|| ALL_PROGRAMS.to_owned());
+    let note = Note {
+        group: group.clone(),
+        mode,
+        until: out.time.map(|time| now + time),
+        reason: Some(out.reason.clone()),
+        by: Some(out.owner.clone().unwrap_or_else(options::user)),
+        since: Some(now),
+        instance: out.instance,
+    };
+    let shown = note.verdict(now);
+    let other = store.change(|notes| {
+        let old = notes.iter().position(|old| old.group == group && old.instance == note.instance);
+        match old.and_then(|at| notes.get(at)) {
+            // A hook does not replace what a person wrote.
+            Some(old) if out.owner.is_some() && old.by != note.by && old.is_in_force(now) => Some(old.clone()),
+            _ => {
+                notes.retain(|old| old.is_in_force(now) && !(old.group == group && old.instance == note.instance));
+                notes.push(note);
+                None
+            }
+        }
+    })?;
+    match other {
+        Some(other) => say(format!("{group}: left as it is: {}", other.verdict(now))),
+        None => say(format!("{group}: {shown}")),
+    }
+    thread::sleep(out.settle);
+    match out.wait {
+        Some(wait) => wait_for_sessions(out.instance.unwrap_or(out.port), wait),
+        None => Ok(true),
+    }
+}
+
+/// Waits until no session is left on the port.
+fn wait_for_sessions(port: u16, wait: Duration) -> Result<bool> {
+    let end = Instant::now() + wait;
+    let is_terminal = io::stdout().is_terminal();
+    loop {
+        let count = sessions::established(port)?;
+        if is_terminal {
+            let _ = write!(io::stdout(), "\r{count} sessions on port {port}   ");
+            let _ = io::stdout().flush();
+        }
+        if count == 0 || Instant::now() >= end {
+            if is_terminal {
+                say("");
+            }
+            let left = if count == 0 { "no sessions are".to_owned() } else { format!("{count} sessions are still") };
+            say(format!("{left} on port {port}"));
+            return Ok(count == 0);
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Removes the note; a hook removes only its own.
+fn put_back(store: &Store, up: &Up) -> Result<bool> {
+    let now = SystemTime::now();
+    let group = up.only.clone().unwrap_or_else(|| ALL_PROGRAMS.to_owned());
+    let is_meant = |note: &Note| note.group == group && up.instance.is_none_or(|port| note.instance == Some(port));
+    let may_go = |note: &Note| up.owner.is_none() || note.by == up.owner;
+    let (gone, left) = store.change(|notes| {
+        let (meant, others): (Vec<_>, Vec<_>) = notes.drain(..).partition(is_meant);
+        let (gone, left): (Vec<_>, Vec<_>) = meant.into_iter().partition(may_go);
+        notes.extend(others);
+        notes.extend(left.clone());
+        notes.retain(|note| note.is_in_force(now));
+        (gone, left)
+    })?;
+    for note in &left {
+        say(format!("{group}: left as it is: {}", note.verdict(now)));
+    }
+    if !gone.is_empty() {
+        say(format!("{group}: the note is gone"));
+    } else if left.is_empty() {
+        say(format!("{group}: there was no note"));
+    }
+    Ok(true)
+}
+
+/// Shows the notes; whether none is in force.
+fn status(store: &Store) -> Result<bool> {
+    let now = SystemTime::now();
+    let Some(notes) = store.read()? else {
+        say("no maintenance note");
+        return Ok(true);
+    };
+    if notes.is_empty() {
+        say("all programs: down: maintenance (an empty note, without an end)");
+        return Ok(false);
+    }
+    for note in &notes {
+        let instance = note.instance.map_or_else(String::new, |port| format!(", instance {port}"));
+        let since = note.since.map_or_else(String::new, |since| {
+            let age = now.duration_since(since).unwrap_or_default();
+            format!(", for {} now", duration::show(Duration::from_secs(age.as_secs())))
+        });
+        let expired = if note.is_in_force(now) { "" } else { " [its end has passed]" };
+        say(format!("{}{instance}: {}{since}{expired}", note.group, note.verdict(now)));
+    }
+    Ok(!notes.iter().any(|note| note.is_in_force(now)))
+}
+
+impl Out {
+    fn validate(&self) -> Result<()> {
+        ensure!(self.time.is_some() || self.no_end, "write `--for=30m`, or `--no-end`");
+        ensure!(!self.reason.trim().is_empty(), "`--reason` needs a reason");
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! The command line of mysqlchk-ctl(8).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use check::maintenance::DEFAULT_FILE;
+use client::{duration, option_file, options};
+
+/// Takes a server out of rotation with a reason and an end, and puts it back.
+#[derive(Debug, clap::Parser)]
+#[command(version, disable_help_subcommand = true)]
+pub(crate) struct Options {
+    /// The note
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE, global = true)]
+    pub(crate) maintenance_file: PathBuf,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Let sessions go on, and keep new ones away
+    Drain(Out),
+    /// Keep all sessions away
+    Down(Out),
+    /// Remove the note
+    Up(Up),
+    /// Show the note; the exit status is 1 while one is in force
+    Status,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Out {
+    /// Why, for everyone who looks
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// The end: this long from now
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse_positive, conflicts_with = "no_end")]
+    pub(crate) time: Option<Duration>,
+    /// Until `mysqlchk-ctl up`
+    #[arg(long)]
+    pub(crate) no_end: bool,
+    /// For this program only
+    #[arg(long, value_name = "PROGRAM", value_parser = program)]
+    pub(crate) only: Option<String>,
+    /// For the instance on this port only
+    #[arg(long, value_name = "PORT", value_parser = options::port)]
+    pub(crate) instance: Option<u16>,
+    /// Write the note in this name; a note of another name is left as it is
+    #[arg(long, value_name = "NAME")]
+    pub(crate) owner: Option<String>,
+    /// Then wait this long, for every load balancer to see it
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "0s")]
+    pub(crate) settle: Duration,
+    /// Then wait until no session is left on the port, at most this long
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub(crate) wait: Option<Duration>,
+    /// The port whose sessions --wait counts
+    #[arg(long, value_name = "PORT", value_parser = options::port, default_value = "3306")]
+    pub(crate) port: u16,
+    /// Also for the last usable member of a Galera cluster
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Up {
+    /// The note for this program
+    #[arg(long, value_name = "PROGRAM", value_parser = program)]
+    pub(crate) only: Option<String>,
+    /// The note for the instance on this port
+    #[arg(long, value_name = "PORT", value_parser = options::port)]
+    pub(crate) instance: Option<u16>,
+    /// Only a note of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) owner: Option<String>,
+}
+
+/// Reads the name of a program.
+fn program(text: &str) -> Result<String, String> {
+    let known: Vec<&str> = option_file::programs().collect();
+    if known.contains(&text) { Ok(text.to_owned()) } else { Err(format!("must be one of {}", known.join(", "))) }
+}
+
+/// Who calls: the user behind `sudo`, or the user.
+pub(crate) fn user() -> String {
+    let named = ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
+    named.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}

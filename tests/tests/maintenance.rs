@@ -1,0 +1,322 @@
+//! An operator's note, and the program that writes it: what each check makes of it, with pipes, and what is left of it when
+//! the writer is killed.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use lab::address;
+use lab::program::{Check, Outcome, binary, local};
+use lab::scratch::Scratch;
+use lab::server::Server;
+use lab::{machine, shipped, user, wait};
+use rustix::process::{Pid, Signal, kill_process};
+
+const BOUND: Duration = Duration::from_secs(60);
+/// What every check says of a server that is not there.
+const NO_SERVER: &str = "down: cannot connect to /nowhere: no such socket";
+
+/// A directory that only its owner may write, with a note in it.
+struct Notes(Scratch);
+
+impl Notes {
+    fn new() -> Self {
+        let scratch = Scratch::new("notes");
+        fs::set_permissions(scratch.path(), Permissions::from_mode(0o755)).unwrap();
+        Self(scratch)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.join("maintenance")
+    }
+
+    fn write(&self, text: &str) {
+        self.0.file("maintenance", text);
+        fs::set_permissions(self.path(), Permissions::from_mode(0o644)).unwrap();
+    }
+
+    /// Asks a check of a server that is not there.
+    fn ask(&self, program: &str, more: &[&str]) -> Outcome {
+        let file = format!("--maintenance-file={}", self.path().display());
+        Check::new(program).args(["--socket=/nowhere", &file, "--timeout=20s"]).args(more).run()
+    }
+
+    /// The control program, as this user.
+    fn ctl(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(binary("mysqlchk-ctl"));
+        command.args(words).arg(format!("--maintenance-file={}", self.path().display()));
+        command.env_clear().env("LOGNAME", "alice").stdin(Stdio::null());
+        user::drop_to_unprivileged(&mut command);
+        command
+    }
+}
+
+#[track_caller]
+fn assert_verdict(case: &str, outcome: &Outcome, verdict: &str) {
+    let status = match verdict.split(':').next().unwrap() {
+        "up" => 200,
+        "drain" => 404,
+        _ => 503,
+    };
+    let seen = (outcome.reply().status(), outcome.reply().body(), outcome.code, outcome.stderr.as_str());
+    assert_eq!(seen, (status, format!("{verdict}\n"), Some(i32::from(status != 200)), ""), "{case}");
+}
+
+fn in_words(time: SystemTime) -> String {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let date = Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%SZ"]).output().unwrap();
+    String::from_utf8(date.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_note_decides_before_the_server_is_asked() {
+    let notes = Notes::new();
+    let (past, soon) = (SystemTime::now() - Duration::from_secs(2), SystemTime::now() + Duration::from_secs(3600));
+    let until = |time| format!("until={}\n", in_words(time));
+    let shown = in_words(soon);
+    let (date, clock) = (&shown[..10], &shown[11..16]);
+    for program in shipped::programs() {
+        assert_verdict("no note", &notes.ask(program, &[]), NO_SERVER);
+    }
+    for (text, verdict) in [
+        (String::new(), "down: maintenance".to_owned()),
+        ("# touched by a person\n".into(), "down: maintenance".into()),
+        ("[maintenance]\nmode=drain\nreason=kernel upgrade\nby=alice\n".into(), "drain: kernel upgrade (alice)".into()),
+        ("[maintenance]\nmode=down\nreason=\"new disk\"\n".into(), "down: new disk".into()),
+        (
+            format!("[maintenance]\nmode=drain\nreason=kernel upgrade\nby=alice\n{}", until(soon)),
+            format!("drain: kernel upgrade, until {clock}Z (alice)"),
+        ),
+        // The end does not make the server up: it lets the facts decide again.
+        (format!("[maintenance]\nmode=drain\n{}", until(past)), NO_SERVER.into()),
+        ("[maintenance]\nmode=drain\nuntil=2000-01-01T00:00:00Z\n".into(), NO_SERVER.into()),
+        ("[maintenance]\nmode=drain\nuntil=2999-01-01T00:00:00Z\n".into(), "drain: maintenance, until 2999-01-01 00:00Z".into()),
+        // The stricter one counts.
+        (
+            "[maintenance]\nmode=drain\nreason=a\n[mysqlchk-status]\nmode=down\nreason=b\n[galera-chk]\nmode=down\nreason=c\n".into(),
+            "down: b".into(),
+        ),
+        ("[galera-chk]\nmode=down\n".into(), NO_SERVER.into()),
+        ("[mysqlchk_status]\nmode=drain\n".into(), "drain: maintenance".into()),
+        // Over a socket the instance is that of the port in the options.
+        ("[maintenance]\nmode=drain\ninstance=3306\n".into(), "drain: maintenance".into()),
+        ("[maintenance]\nmode=drain\ninstance=3307\n".into(), NO_SERVER.into()),
+    ] {
+        notes.write(&text);
+        assert_verdict(&text, &notes.ask("mysqlchk-status", &[]), &verdict);
+    }
+    assert!(date.starts_with("20"), "{shown}");
+    let cannot = format!("down: cannot use maintenance note {}: ", notes.path().display());
+    for (text, why) in [
+        ("[maintenance]\n", ""),
+        ("mode=drain\n", ":1: an option before the first [group]"),
+        ("[maintenance]\nmode=up\n", ":2: `mode`: must be drain or down"),
+        ("[maintenance]\nreason=x\n", "[maintenance] has no `mode`"),
+        ("[maintenance]\nmode=drain\nuntil=21:30\n", ":3: `until`: must be a time like 2026-11-24T21:30:00Z"),
+        ("[maintenance]\nmode=drain\nuser=x\n", ":3: a maintenance note has no `user`"),
+        ("[maintenance\nmode=drain\n", ":1: a group is `[name]` and nothing else"),
+        ("\u{1}\u{2}garbled\u{0}", ":1: an option before the first [group]"),
+    ] {
+        notes.write(text);
+        // In JSON, where a long path does not shorten the reason.
+        let json = notes.ask("mysqlchk-status", &["--format=json"]).stdout;
+        let reason: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let expected = match why {
+            "" => "down: maintenance".to_owned(),
+            why if why.starts_with(':') => format!("{cannot}{}{why}", notes.path().display()),
+            why => format!("{cannot}{why}"),
+        };
+        let seen = format!("{}: {}", reason["verdict"].as_str().unwrap(), reason["reason"].as_str().unwrap());
+        assert_eq!(seen, expected, "{text:?}");
+    }
+}
+
+#[test]
+fn a_note_that_others_could_have_written_is_down() {
+    let notes = Notes::new();
+    let text = "[maintenance]\nmode=drain\nuntil=2000-01-01T00:00:00Z\n";
+    let reason = || {
+        let json = notes.ask("galera-chk", &["--format=json"]).stdout;
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        value["reason"].as_str().unwrap().replace(&notes.path().display().to_string(), "NOTE")
+    };
+    let chmod = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    notes.write(text);
+    assert_eq!(format!("down: {}", reason()), NO_SERVER);
+    chmod(&notes.path(), 0o646);
+    assert_eq!(reason(), "cannot use maintenance note NOTE: others may write it (mode 0646): run `chmod go-w` on it");
+    chmod(&notes.path(), 0o644);
+    chmod(notes.0.path(), 0o777);
+    assert!(reason().contains(": others may write it (mode 0777)"), "{}", reason());
+    chmod(notes.0.path(), 0o755);
+    fs::rename(notes.path(), notes.0.join("real")).unwrap();
+    symlink(notes.0.join("real"), notes.path()).unwrap();
+    assert_eq!(reason(), "cannot use maintenance note NOTE: it is a symbolic link");
+    fs::remove_file(notes.path()).unwrap();
+    notes.0.dir("maintenance");
+    assert_eq!(reason(), "cannot use maintenance note NOTE: it is not a regular file");
+    fs::remove_dir(notes.path()).unwrap();
+    notes.write(&"# x\n".repeat(5000));
+    assert_eq!(reason(), "cannot use maintenance note NOTE: it is larger than 16 KiB");
+    if user::is_root() {
+        notes.write(text);
+        chown(notes.path(), Some(1), Some(1)).unwrap();
+        assert!(reason().contains("it belongs to uid 1, not to root or uid"), "{}", reason());
+        chown(notes.path(), Some(0), Some(0)).unwrap();
+        assert_eq!(format!("down: {}", reason()), NO_SERVER);
+        chmod(&notes.path(), 0o600);
+        assert!(reason().contains("permission denied (uid "), "{}", reason());
+        chmod(&notes.path(), 0o644);
+        chown(notes.0.path(), Some(1), Some(1)).unwrap();
+        assert!(reason().contains("it belongs to uid 1"), "{}", reason());
+    }
+}
+
+/// Each form of the answer, as the table of the manual page has it.
+#[test]
+fn a_drain_has_a_form_of_its_own() {
+    let notes = Notes::new();
+    notes.write("[maintenance]\nmode=drain\nreason=kernel upgrade\nby=alice\n");
+    let http = notes.ask("mysqlchk-status", &["--format=http"]);
+    assert!(http.stdout.starts_with("HTTP/1.1 404 Not Found\r\n"), "{http:?}");
+    let reason = notes.ask("mysqlchk-status", &["--reason-phrase"]);
+    assert!(reason.stdout.starts_with("HTTP/1.1 404 kernel upgrade (alice)\r\n"), "{reason:?}");
+    let text = notes.ask("mysqlchk-status", &["--format=text", "--quiet"]);
+    assert_eq!((text.stdout.as_str(), text.code), ("mysqlchk-status: drain: kernel upgrade (alice)\n", Some(1)));
+    let json: serde_json::Value =
+        serde_json::from_str(&notes.ask("mysqlchk-status", &["--format=json"]).stdout).unwrap();
+    assert_eq!((&json["verdict"], &json["misconfigured"]), (&"drain".into(), &false.into()));
+    assert_verdict("asked for", &notes.ask("mysqlchk-status", &["--ignore-maintenance"]), NO_SERVER);
+    let none = Check::new("mysqlchk-status").args(["--socket=/nowhere", "--maintenance-file=none"]).run();
+    assert_verdict("none", &none, NO_SERVER);
+}
+
+#[test]
+fn a_note_for_one_instance_leaves_the_others_alone() {
+    let (notes, server) = (Notes::new(), Server::start());
+    notes.write("[maintenance]\nmode=drain\ninstance=3307\nreason=one\n");
+    let ask = |more: &[&str]| {
+        let file = format!("--maintenance-file={}", notes.path().display());
+        Check::new("mysqlchk-status").args(local(&server)).args(["--timeout=20s", &file]).args(more).run()
+    };
+    assert_verdict("over the socket", &ask(&[]), "up: the server answers, read_only is OFF");
+    let host = format!("--host={}", server.ip());
+    assert_verdict("over TCP", &ask(&[&host, "--port=3307"]), "drain: one");
+    // The option file of an instance names both, and asks over the socket.
+    let text = format!("[client]\nsocket={}\nport=3307\n", server.socket().display());
+    let (file, arguments) = (notes.0.file("my.cnf", &text), local(&server));
+    let note = format!("--maintenance-file={}", notes.path().display());
+    let of_instance = [format!("--defaults-file={}", file.display()), arguments[1].clone(), note];
+    assert_verdict("named in the file", &Check::new("mysqlchk-status").args(of_instance).run(), "drain: one");
+}
+
+#[test]
+fn a_note_is_written_shown_and_removed() {
+    let notes = Notes::new();
+    let said = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
+    let status = notes.ctl(&["status"]);
+    assert_eq!((said(&status).as_str(), status.status.code()), ("no maintenance note\n", Some(0)));
+    let drained = notes.ctl(&["drain", "--reason=kernel upgrade", "--for=30m"]);
+    assert!(said(&drained).starts_with("maintenance: drain: kernel upgrade, until "), "{drained:?}");
+    assert_eq!(fs::metadata(notes.path()).unwrap().permissions().mode() & 0o777, 0o644);
+    for program in shipped::programs() {
+        let outcome = notes.ask(program, &[]);
+        assert!(outcome.reply().body().starts_with("drain: kernel upgrade, until "), "{outcome:?}");
+        assert!(outcome.reply().body().ends_with("Z (alice)\n"), "{outcome:?}");
+    }
+    let status = notes.ctl(&["status"]);
+    assert!(said(&status).starts_with("maintenance: drain: kernel upgrade, until ") && status.status.code() == Some(1));
+    let down = notes.ctl(&["down", "--reason=it's \"broken\" # 2", "--no-end", "--only=galera-chk"]);
+    assert_eq!(said(&down), "galera-chk: down: it's \"broken\" # 2 (alice)\n");
+    assert_verdict("the stricter one", &notes.ask("galera-chk", &[]), "down: it's \"broken\" # 2 (alice)");
+    assert!(notes.ask("mysqlchk-status", &[]).reply().body().starts_with("drain: kernel"));
+    assert_eq!(said(&notes.ctl(&["up"])), "maintenance: the note is gone\n");
+    assert_verdict("that is left", &notes.ask("galera-chk", &[]), "down: it's \"broken\" # 2 (alice)");
+    assert_verdict("that is gone", &notes.ask("mysqlchk-status", &[]), NO_SERVER);
+    assert_eq!(said(&notes.ctl(&["up", "--only=galera-chk"])), "galera-chk: the note is gone\n");
+    assert!(!notes.path().exists());
+    assert_eq!(said(&notes.ctl(&["up"])), "maintenance: there was no note\n");
+    for (words, why) in [
+        (&["drain", "--reason=x"][..], "write `--for=30m`, or `--no-end`"),
+        (&["drain", "--reason= ", "--no-end"], "`--reason` needs a reason"),
+        (&["drain", "--no-end"], "--reason"),
+        (&["drain", "--reason=x", "--for=30"], "a duration needs a unit"),
+        (&["drain", "--reason=x", "--no-end", "--only=mysqld"], "must be one of mysqlchk-status"),
+    ] {
+        let refused = notes.ctl(words);
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            refused.status.code() == Some(2) && error.contains(why) && !notes.path().exists(),
+            "{words:?}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_hook_does_not_touch_what_a_person_wrote() {
+    let notes = Notes::new();
+    let hook = ["--owner=mariadb.service"];
+    let drain = ["drain", "--reason=restart", "--for=5m"];
+    assert!(notes.ctl(&["drain", "--reason=by hand", "--no-end"]).status.success());
+    assert!(notes.ctl(&[&drain[..], &hook].concat()).status.success());
+    assert_verdict("the person's", &notes.ask("mysqlchk-status", &[]), "drain: by hand (alice)");
+    assert!(notes.ctl(&[&["up"][..], &hook].concat()).status.success());
+    assert_verdict("still the person's", &notes.ask("mysqlchk-status", &[]), "drain: by hand (alice)");
+    assert!(notes.ctl(&["up"]).status.success());
+    assert!(notes.ctl(&[&drain[..], &hook].concat()).status.success());
+    assert!(notes.ask("mysqlchk-status", &[]).reply().body().ends_with("Z (mariadb.service)\n"));
+    assert!(notes.ctl(&[&["up"][..], &hook].concat()).status.success());
+    assert_verdict("gone", &notes.ask("mysqlchk-status", &[]), NO_SERVER);
+}
+
+/// It writes another note again and again, and is killed at any moment.
+#[test]
+fn a_writer_that_is_killed_leaves_a_whole_note() {
+    let notes = Notes::new();
+    assert!(notes.ctl(&["drain", "--reason=0", "--no-end"]).status.success());
+    // How long a run takes that is not killed.
+    let begin = Instant::now();
+    assert!(notes.ctl(&["drain", "--reason=0", "--no-end"]).status.success());
+    let length = begin.elapsed();
+    let mut kept = 0;
+    for round in 1..=100_u32 {
+        let mut child = notes.command(&["drain", &format!("--reason={round}"), "--no-end"]);
+        let mut child = child.stdout(Stdio::null()).spawn().unwrap();
+        wait::dawdle(length * (round % 50) / 20);
+        let _ = kill_process(Pid::from_child(&child), Signal::KILL);
+        child.wait().unwrap();
+        let body = notes.ask("mysqlchk-status", &[]).reply().body();
+        let reason = body.strip_prefix("drain: ").and_then(|rest| rest.strip_suffix(" (alice)\n"));
+        let reason: u32 = reason.and_then(|reason| reason.parse().ok()).unwrap_or_else(|| panic!("{round}: {body}"));
+        assert!(reason <= round, "{round}: {body}");
+        kept += u32::from(reason != round);
+    }
+    assert!(kept > 0 && kept < 100, "{kept} of 100 writers were killed before they had written");
+}
+
+#[test]
+fn sessions_are_waited_for() {
+    let notes = Notes::new();
+    let listener = std::net::TcpListener::bind((address::fresh(), 0)).unwrap();
+    let there = listener.local_addr().unwrap();
+    let _client = std::net::TcpStream::connect(there).unwrap();
+    let session = listener.accept().unwrap();
+    let port = format!("--port={}", there.port());
+    let words = ["drain", "--reason=x", "--no-end", &port];
+    let waited = notes.ctl(&[&words[..], &["--wait=300ms"]].concat());
+    assert_eq!(waited.status.code(), Some(1), "{waited:?}");
+    assert!(String::from_utf8_lossy(&waited.stdout).contains("1 sessions are still on port"), "{waited:?}");
+    let waiting = notes.command(&[&words[..], &["--wait=60s"]].concat()).stdout(Stdio::piped()).spawn().unwrap();
+    drop((session, _client));
+    let (output, _) = machine::beside_sleeps(Duration::ZERO, 1, || waiting.wait_with_output().unwrap());
+    assert!(output.status.success(), "{output:?}");
+    let begin = Instant::now();
+    assert!(notes.ctl(&[&words[..], &["--settle=400ms"]].concat()).status.success());
+    assert!(begin.elapsed() >= Duration::from_millis(400) && begin.elapsed() < BOUND);
+}
