@@ -1,6 +1,6 @@
 //! Decides whether a Galera node may take traffic. Pure: no I/O, no clock.
 
-use check::{Verdict, down, up};
+use check::{Verdict, down, drain, up};
 use client::or_null;
 
 use crate::options::{Donor, Options};
@@ -14,6 +14,10 @@ const SYNCED: u64 = 4;
 pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
     match refusal(facts, options) {
         Some(reason) => down(reason),
+        // An operator takes the node out, or the server does so before it stops.
+        None if facts.pxc_maint_mode.is_known() && !facts.pxc_maint_mode.is("DISABLED") => {
+            drain(format!("pxc_maint_mode is {}, not DISABLED", facts.pxc_maint_mode))
+        }
         None => up(format!("{}, {}", state(facts), members(facts.wsrep_cluster_size))),
     }
 }
@@ -37,9 +41,6 @@ fn refusal(facts: &Facts, options: &Options) -> Option<String> {
     }
     if !facts.wsrep_ready.is_on() {
         return Some(format!("wsrep_ready is {}, not ON", facts.wsrep_ready));
-    }
-    if facts.pxc_maint_mode.is_known() && !facts.pxc_maint_mode.is("DISABLED") {
-        return Some(format!("pxc_maint_mode is {}, not DISABLED", facts.pxc_maint_mode));
     }
     if facts.wsrep_reject_queries.is_known() && !facts.wsrep_reject_queries.is("NONE") {
         return Some(format!("wsrep_reject_queries is {}, not NONE", facts.wsrep_reject_queries));
@@ -205,12 +206,6 @@ mod tests {
             (Facts { wsrep_connected: some("OFF"), ..synced() }, options(), "down: wsrep_connected is OFF, not ON"),
             (Facts { wsrep_ready: some("OFF"), ..synced() }, options(), "down: wsrep_ready is OFF, not ON"),
             (
-                Facts { pxc_maint_mode: some("MAINTENANCE"), ..synced() },
-                options(),
-                "down: pxc_maint_mode is MAINTENANCE, not DISABLED",
-            ),
-            (Facts { pxc_maint_mode: some("DISABLED"), ..synced() }, options(), UP),
-            (
                 Facts { wsrep_reject_queries: some("ALL"), ..synced() },
                 options(),
                 "down: wsrep_reject_queries is ALL, not NONE",
@@ -280,6 +275,17 @@ mod tests {
                 Options { max_recv_queue: Some(10), ..options() },
                 UP,
             ),
+            (
+                Facts { pxc_maint_mode: some("MAINTENANCE"), ..synced() },
+                options(),
+                "drain: pxc_maint_mode is MAINTENANCE, not DISABLED",
+            ),
+            (
+                Facts { pxc_maint_mode: some("SHUTDOWN"), wsrep_ready: some("OFF"), ..synced() },
+                options(),
+                "down: wsrep_ready is OFF, not ON",
+            ),
+            (Facts { pxc_maint_mode: some("DISABLED"), ..synced() }, options(), UP),
             (synced(), options(), UP),
             (Facts { wsrep_cluster_size: Some(1), ..synced() }, options(), "up: local state is 4 (Synced), 1 member"),
         ];

@@ -13,6 +13,9 @@ pub(crate) struct Options {
     /// Down when the lag is above this
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     pub(crate) max_lag: Duration,
+    /// Drain when the lag is above this: existing sessions stay, new ones go elsewhere [default: do not drain]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub(crate) drain_lag: Option<Duration>,
     /// How the lag is measured
     #[arg(long, value_name = "WHAT", value_enum, default_value = "status")]
     pub(crate) lag_from: LagFrom,
@@ -80,11 +83,15 @@ impl Validate for Options {
                 return Err(format!("`{option}` is for `--lag-from=heartbeat`, which is not set"));
             }
         }
+        if self.drain_lag.is_some_and(|limit| limit >= self.max_lag) {
+            return Err("`--drain-lag` must be below `--max-lag`".into());
+        }
         // A group has members and no channels: the options of one do not apply to the other.
         for (option, given) in [
             ("--channel", !self.channel.is_empty()),
             ("--lag-from", *lag_from != LagFrom::Status),
             ("--max-heartbeat-age", self.max_heartbeat_age.is_some()),
+            ("--drain-lag", self.drain_lag.is_some()),
             ("--allow-connecting", self.allow_connecting),
         ] {
             if given && group_replication.is_some() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use check::{Verdict, down, up};
+use check::{Verdict, down, drain, up};
 use client::{duration, or_null};
 
 use crate::lag::{Lag, LagFrom, Unknown};
@@ -14,6 +14,8 @@ use crate::probe::{Applier, Channel, Facts, Receiver};
 enum Finding {
     InTime(Duration),
     Connecting,
+    /// Above the soft limit.
+    Draining(Duration),
     Late(Duration),
     /// The lag is a time to come, by this.
     Ahead(Duration),
@@ -92,6 +94,7 @@ fn find_by_lag(channel: &Channel, connecting: bool, options: &Options) -> Findin
         // What was not asked for: a delayed replica is behind by its delay on purpose.
         Lag::Behind(lag) => match lag.saturating_sub(channel.delay.unwrap_or_default()) {
             lag if lag > options.max_lag => Finding::Late(lag),
+            lag if options.drain_lag.is_some_and(|limit| lag > limit) => Finding::Draining(lag),
             lag => Finding::InTime(lag),
         },
     }
@@ -138,8 +141,12 @@ fn verdict(finding: &Finding, channel: &Channel, options: &Options, one_of_many:
             duration::show_measured(*ahead),
             duration::show(options.max_lag)
         )),
-        Finding::Late(lag) => down(format!("{name}{}", measured(*lag, channel, options))),
-        Finding::InTime(lag) => up(format!("{name}{}", measured(*lag, channel, options))),
+        Finding::Late(lag) => down(format!("{name}{}", measured(*lag, channel, options, options.max_lag))),
+        Finding::Draining(lag) => {
+            let limit = options.drain_lag.unwrap_or(options.max_lag);
+            drain(format!("{name}{}", measured(*lag, channel, options, limit)))
+        }
+        Finding::InTime(lag) => up(format!("{name}{}", measured(*lag, channel, options, options.max_lag))),
         Finding::Connecting => {
             up(format!("{name}receiver is `Connecting`, which is allowed{}", error(channel.receiver_error)))
         }
@@ -175,14 +182,14 @@ fn from(options: &Options) -> &'static str {
 }
 
 /// The lag, what it is taken from, and the limit.
-fn measured(lag: Duration, channel: &Channel, options: &Options) -> String {
+fn measured(lag: Duration, channel: &Channel, options: &Options, limit: Duration) -> String {
     let beyond =
         channel.delay.map_or_else(String::new, |delay| format!(" beyond the delay of {}", duration::show(delay)));
     let skew = match &channel.lag {
         Lag::Ahead(ahead) => format!(" (the source's clock is ahead by {})", duration::show_measured(*ahead)),
         _ => String::new(),
     };
-    let (lag, limit) = (duration::show_measured(lag), duration::show(options.max_lag));
+    let (lag, limit) = (duration::show_measured(lag), duration::show(limit));
     format!("lag is {lag}{}{beyond}{skew}, limit is {limit}", from(options))
 }
 
@@ -237,6 +244,7 @@ mod tests {
     fn options() -> Options {
         Options {
             max_lag: Duration::from_secs(30),
+            drain_lag: None,
             lag_from: LagFrom::Status,
             heartbeat_table: None,
             heartbeat_source_id: None,
@@ -286,6 +294,7 @@ mod tests {
         let listening = || Options { max_heartbeat_age: Some(Duration::from_secs(5)), ..options() };
         let heard = |heard: Lag| Channel { heard, ..channel("Yes", "Yes", Some(0)) };
         let secs = Duration::from_secs;
+        let soft = || Options { drain_lag: Some(secs(10)), ..options() };
         let by = |lag_from| Options { lag_from, ..options() };
         let found = |lag| Channel { lag, ..channel("Yes", "Yes", None) };
         let delayed = |lag| Channel { delay: Some(Duration::from_secs(30)), ..channel("Yes", "Yes", Some(lag)) };
@@ -346,6 +355,9 @@ mod tests {
             ),
             (vec![found(Lag::Unknown(Unknown::Commit))], by(LagFrom::Commit), "down: lag by commit is unknown"),
             (vec![channel("Yes", "Yes", Some(31))], options(), "down: lag is 31s, limit is 30s"),
+            (vec![channel("Yes", "Yes", Some(11))], soft(), "drain: lag is 11s, limit is 10s"),
+            (vec![channel("Yes", "Yes", Some(10))], soft(), "up: lag is 10s, limit is 30s"),
+            (vec![channel("Yes", "Yes", Some(31))], soft(), "down: lag is 31s, limit is 30s"),
             (vec![channel("Yes", "Yes", Some(30))], options(), "up: lag is 30s, limit is 30s"),
             (
                 vec![found(Lag::Behind(Duration::from_millis(30_001)))],

@@ -480,7 +480,7 @@ fn node(mut page: Page, recording: &Recording, writes: &str) {
     let rsync = donor.with("wsrep_sst_method", "rsync");
     page.row(&rsync, "donor by rsync", nonblocking, down, &[GALERA]);
     for mode in ["SHUTDOWN", "MAINTENANCE"] {
-        let verdict = format!("down: pxc_maint_mode is {mode}, not DISABLED");
+        let verdict = format!("drain: pxc_maint_mode is {mode}, not DISABLED");
         let situation = format!("pxc_maint_mode is {mode}");
         page.row(&recording.clone().with("pxc_maint_mode", mode), &situation, CHECK, &verdict, &[GALERA]);
     }
