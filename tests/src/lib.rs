@@ -21,6 +21,7 @@
 //! | [`group`] | three members of Group Replication, and every state a member can be in |
 //! | [`failover`] | two masters, three replicas, `HAProxy`, and clients that know who answered |
 //! | [`network`] | hosts of their own, that can be cut off |
+//! | [`notes`] | an operator's note, and the program that writes it |
 //! | [`shipped`] | the files of this project, pointed at the lab's servers |
 //! | [`xinetd`] | the shipped service files behind the real super-server |
 //! | [`haproxy`] | the shipped configurations, and what `HAProxy` concludes |
@@ -42,6 +43,7 @@ pub mod http;
 pub mod janitor;
 pub mod machine;
 pub mod network;
+pub mod notes;
 pub mod program;
 pub mod recorded;
 pub mod replica;

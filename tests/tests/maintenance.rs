@@ -3,12 +3,13 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use lab::address;
-use lab::program::{Check, Outcome, binary, local};
+use lab::notes::Notes;
+use lab::program::{Check, Outcome, local};
 use lab::scratch::Scratch;
 use lab::server::Server;
 use lab::{machine, shipped, user, wait};
@@ -18,43 +19,9 @@ const BOUND: Duration = Duration::from_secs(60);
 /// What every check says of a server that is not there.
 const NO_SERVER: &str = "down: cannot connect to /nowhere: no such socket";
 
-/// A directory that only its owner may write, with a note in it.
-struct Notes(Scratch);
-
-impl Notes {
-    fn new() -> Self {
-        let scratch = Scratch::new("notes");
-        fs::set_permissions(scratch.path(), Permissions::from_mode(0o755)).unwrap();
-        Self(scratch)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.join("maintenance")
-    }
-
-    fn write(&self, text: &str) {
-        self.0.file("maintenance", text);
-        fs::set_permissions(self.path(), Permissions::from_mode(0o644)).unwrap();
-    }
-
-    /// Asks a check of a server that is not there.
-    fn ask(&self, program: &str, more: &[&str]) -> Outcome {
-        let file = format!("--maintenance-file={}", self.path().display());
-        Check::new(program).args(["--socket=/nowhere", &file, "--timeout=20s"]).args(more).run()
-    }
-
-    /// The control program, as this user.
-    fn ctl(&self, words: &[&str]) -> Output {
-        self.command(words).output().unwrap()
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(binary("mysqlchk-ctl"));
-        command.args(words).arg(format!("--maintenance-file={}", self.path().display()));
-        command.env_clear().env("LOGNAME", "alice").stdin(Stdio::null());
-        user::drop_to_unprivileged(&mut command);
-        command
-    }
+/// Asks a check of a server that is not there.
+fn ask(notes: &Notes, program: &str, more: &[&str]) -> Outcome {
+    Check::new(program).args(["--socket=/nowhere", &notes.option(), "--timeout=20s"]).args(more).run()
 }
 
 #[track_caller]
@@ -82,7 +49,7 @@ fn a_note_decides_before_the_server_is_asked() {
     let shown = in_words(soon);
     let (date, clock) = (&shown[..10], &shown[11..16]);
     for program in shipped::programs() {
-        assert_verdict("no note", &notes.ask(program, &[]), NO_SERVER);
+        assert_verdict("no note", &ask(&notes, program, &[]), NO_SERVER);
     }
     for (text, verdict) in [
         (String::new(), "down: maintenance".to_owned()),
@@ -109,7 +76,7 @@ fn a_note_decides_before_the_server_is_asked() {
         ("[maintenance]\nmode=drain\ninstance=3307\n".into(), NO_SERVER.into()),
     ] {
         notes.write(&text);
-        assert_verdict(&text, &notes.ask("mysqlchk-status", &[]), &verdict);
+        assert_verdict(&text, &ask(&notes, "mysqlchk-status", &[]), &verdict);
     }
     assert!(date.starts_with("20"), "{shown}");
     let cannot = format!("down: cannot use maintenance note {}: ", notes.path().display());
@@ -125,7 +92,7 @@ fn a_note_decides_before_the_server_is_asked() {
     ] {
         notes.write(text);
         // In JSON, where a long path does not shorten the reason.
-        let json = notes.ask("mysqlchk-status", &["--format=json"]).stdout;
+        let json = ask(&notes, "mysqlchk-status", &["--format=json"]).stdout;
         let reason: serde_json::Value = serde_json::from_str(&json).unwrap();
         let expected = match why {
             "" => "down: maintenance".to_owned(),
@@ -142,7 +109,7 @@ fn a_note_that_others_could_have_written_is_down() {
     let notes = Notes::new();
     let text = "[maintenance]\nmode=drain\nuntil=2000-01-01T00:00:00Z\n";
     let reason = || {
-        let json = notes.ask("galera-chk", &["--format=json"]).stdout;
+        let json = ask(&notes, "galera-chk", &["--format=json"]).stdout;
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         value["reason"].as_str().unwrap().replace(&notes.path().display().to_string(), "NOTE")
     };
@@ -152,14 +119,14 @@ fn a_note_that_others_could_have_written_is_down() {
     chmod(&notes.path(), 0o646);
     assert_eq!(reason(), "cannot use maintenance note NOTE: others may write it (mode 0646): run `chmod go-w` on it");
     chmod(&notes.path(), 0o644);
-    chmod(notes.0.path(), 0o777);
+    chmod(notes.directory(), 0o777);
     assert!(reason().contains(": others may write it (mode 0777)"), "{}", reason());
-    chmod(notes.0.path(), 0o755);
-    fs::rename(notes.path(), notes.0.join("real")).unwrap();
-    symlink(notes.0.join("real"), notes.path()).unwrap();
+    chmod(notes.directory(), 0o755);
+    fs::rename(notes.path(), notes.directory().join("real")).unwrap();
+    symlink(notes.directory().join("real"), notes.path()).unwrap();
     assert_eq!(reason(), "cannot use maintenance note NOTE: it is a symbolic link");
     fs::remove_file(notes.path()).unwrap();
-    notes.0.dir("maintenance");
+    fs::create_dir(notes.path()).unwrap();
     assert_eq!(reason(), "cannot use maintenance note NOTE: it is not a regular file");
     fs::remove_dir(notes.path()).unwrap();
     notes.write(&"# x\n".repeat(5000));
@@ -173,7 +140,7 @@ fn a_note_that_others_could_have_written_is_down() {
         chmod(&notes.path(), 0o600);
         assert!(reason().contains("permission denied (uid "), "{}", reason());
         chmod(&notes.path(), 0o644);
-        chown(notes.0.path(), Some(1), Some(1)).unwrap();
+        chown(notes.directory(), Some(1), Some(1)).unwrap();
         assert!(reason().contains("it belongs to uid 1"), "{}", reason());
     }
 }
@@ -183,16 +150,16 @@ fn a_note_that_others_could_have_written_is_down() {
 fn a_drain_has_a_form_of_its_own() {
     let notes = Notes::new();
     notes.write("[maintenance]\nmode=drain\nreason=kernel upgrade\nby=alice\n");
-    let http = notes.ask("mysqlchk-status", &["--format=http"]);
+    let http = ask(&notes, "mysqlchk-status", &["--format=http"]);
     assert!(http.stdout.starts_with("HTTP/1.1 404 Not Found\r\n"), "{http:?}");
-    let reason = notes.ask("mysqlchk-status", &["--reason-phrase"]);
+    let reason = ask(&notes, "mysqlchk-status", &["--reason-phrase"]);
     assert!(reason.stdout.starts_with("HTTP/1.1 404 kernel upgrade (alice)\r\n"), "{reason:?}");
-    let text = notes.ask("mysqlchk-status", &["--format=text", "--quiet"]);
+    let text = ask(&notes, "mysqlchk-status", &["--format=text", "--quiet"]);
     assert_eq!((text.stdout.as_str(), text.code), ("mysqlchk-status: drain: kernel upgrade (alice)\n", Some(1)));
     let json: serde_json::Value =
-        serde_json::from_str(&notes.ask("mysqlchk-status", &["--format=json"]).stdout).unwrap();
+        serde_json::from_str(&ask(&notes, "mysqlchk-status", &["--format=json"]).stdout).unwrap();
     assert_eq!((&json["verdict"], &json["misconfigured"]), (&"drain".into(), &false.into()));
-    assert_verdict("asked for", &notes.ask("mysqlchk-status", &["--ignore-maintenance"]), NO_SERVER);
+    assert_verdict("asked for", &ask(&notes, "mysqlchk-status", &["--ignore-maintenance"]), NO_SERVER);
     let none = Check::new("mysqlchk-status").args(["--socket=/nowhere", "--maintenance-file=none"]).run();
     assert_verdict("none", &none, NO_SERVER);
 }
@@ -202,17 +169,16 @@ fn a_note_for_one_instance_leaves_the_others_alone() {
     let (notes, server) = (Notes::new(), Server::start());
     notes.write("[maintenance]\nmode=drain\ninstance=3307\nreason=one\n");
     let ask = |more: &[&str]| {
-        let file = format!("--maintenance-file={}", notes.path().display());
-        Check::new("mysqlchk-status").args(local(&server)).args(["--timeout=20s", &file]).args(more).run()
+        Check::new("mysqlchk-status").args(local(&server)).args(["--timeout=20s", &notes.option()]).args(more).run()
     };
     assert_verdict("over the socket", &ask(&[]), "up: the server answers, read_only is OFF");
     let host = format!("--host={}", server.ip());
     assert_verdict("over TCP", &ask(&[&host, "--port=3307"]), "drain: one");
+    let scratch = Scratch::new("instance");
     // The option file of an instance names both, and asks over the socket.
     let text = format!("[client]\nsocket={}\nport=3307\n", server.socket().display());
-    let (file, arguments) = (notes.0.file("my.cnf", &text), local(&server));
-    let note = format!("--maintenance-file={}", notes.path().display());
-    let of_instance = [format!("--defaults-file={}", file.display()), arguments[1].clone(), note];
+    let (file, arguments) = (scratch.file("my.cnf", &text), local(&server));
+    let of_instance = [format!("--defaults-file={}", file.display()), arguments[1].clone(), notes.option()];
     assert_verdict("named in the file", &Check::new("mysqlchk-status").args(of_instance).run(), "drain: one");
 }
 
@@ -226,7 +192,7 @@ fn a_note_is_written_shown_and_removed() {
     assert!(said(&drained).starts_with("maintenance: drain: kernel upgrade, until "), "{drained:?}");
     assert_eq!(fs::metadata(notes.path()).unwrap().permissions().mode() & 0o777, 0o644);
     for program in shipped::programs() {
-        let outcome = notes.ask(program, &[]);
+        let outcome = ask(&notes, program, &[]);
         assert!(outcome.reply().body().starts_with("drain: kernel upgrade, until "), "{outcome:?}");
         assert!(outcome.reply().body().ends_with("Z (alice)\n"), "{outcome:?}");
     }
@@ -234,11 +200,11 @@ fn a_note_is_written_shown_and_removed() {
     assert!(said(&status).starts_with("maintenance: drain: kernel upgrade, until ") && status.status.code() == Some(1));
     let down = notes.ctl(&["down", "--reason=it's \"broken\" # 2", "--no-end", "--only=galera-chk"]);
     assert_eq!(said(&down), "galera-chk: down: it's \"broken\" # 2 (alice)\n");
-    assert_verdict("the stricter one", &notes.ask("galera-chk", &[]), "down: it's \"broken\" # 2 (alice)");
-    assert!(notes.ask("mysqlchk-status", &[]).reply().body().starts_with("drain: kernel"));
+    assert_verdict("the stricter one", &ask(&notes, "galera-chk", &[]), "down: it's \"broken\" # 2 (alice)");
+    assert!(ask(&notes, "mysqlchk-status", &[]).reply().body().starts_with("drain: kernel"));
     assert_eq!(said(&notes.ctl(&["up"])), "maintenance: the note is gone\n");
-    assert_verdict("that is left", &notes.ask("galera-chk", &[]), "down: it's \"broken\" # 2 (alice)");
-    assert_verdict("that is gone", &notes.ask("mysqlchk-status", &[]), NO_SERVER);
+    assert_verdict("that is left", &ask(&notes, "galera-chk", &[]), "down: it's \"broken\" # 2 (alice)");
+    assert_verdict("that is gone", &ask(&notes, "mysqlchk-status", &[]), NO_SERVER);
     assert_eq!(said(&notes.ctl(&["up", "--only=galera-chk"])), "galera-chk: the note is gone\n");
     assert!(!notes.path().exists());
     assert_eq!(said(&notes.ctl(&["up"])), "maintenance: there was no note\n");
@@ -259,20 +225,46 @@ fn a_note_is_written_shown_and_removed() {
 }
 
 #[test]
+fn a_person_is_rid_of_any_note() {
+    let notes = Notes::new();
+    for (text, shown) in [
+        ("", "maintenance: down: maintenance\n".to_owned()),
+        (
+            "mode=drain\n",
+            format!(
+                "all programs: down: cannot use maintenance note {0}: {0}:1: an option before the first [group]\n",
+                notes.path().display()
+            ),
+        ),
+    ] {
+        notes.write(text);
+        let status = notes.ctl(&["status"]);
+        assert_eq!((String::from_utf8(status.stdout).unwrap(), status.status.code()), (shown, Some(1)));
+        // A hook leaves alone what it did not write.
+        for words in [&["up", "--owner=hook"][..], &["drain", "--owner=hook", "--reason=x", "--no-end"]] {
+            let _ = notes.ctl(words);
+            assert!(ask(&notes, "mysqlchk-status", &[]).reply().body().starts_with("down: "), "{words:?}");
+        }
+        assert_eq!(notes.ctl_ok(&["up"]), "maintenance: the note is gone\n", "{text:?}");
+        assert!(!notes.path().exists());
+    }
+}
+
+#[test]
 fn a_hook_does_not_touch_what_a_person_wrote() {
     let notes = Notes::new();
     let hook = ["--owner=mariadb.service"];
     let drain = ["drain", "--reason=restart", "--for=5m"];
     assert!(notes.ctl(&["drain", "--reason=by hand", "--no-end"]).status.success());
     assert!(notes.ctl(&[&drain[..], &hook].concat()).status.success());
-    assert_verdict("the person's", &notes.ask("mysqlchk-status", &[]), "drain: by hand (alice)");
+    assert_verdict("the person's", &ask(&notes, "mysqlchk-status", &[]), "drain: by hand (alice)");
     assert!(notes.ctl(&[&["up"][..], &hook].concat()).status.success());
-    assert_verdict("still the person's", &notes.ask("mysqlchk-status", &[]), "drain: by hand (alice)");
+    assert_verdict("still the person's", &ask(&notes, "mysqlchk-status", &[]), "drain: by hand (alice)");
     assert!(notes.ctl(&["up"]).status.success());
     assert!(notes.ctl(&[&drain[..], &hook].concat()).status.success());
-    assert!(notes.ask("mysqlchk-status", &[]).reply().body().ends_with("Z (mariadb.service)\n"));
+    assert!(ask(&notes, "mysqlchk-status", &[]).reply().body().ends_with("Z (mariadb.service)\n"));
     assert!(notes.ctl(&[&["up"][..], &hook].concat()).status.success());
-    assert_verdict("gone", &notes.ask("mysqlchk-status", &[]), NO_SERVER);
+    assert_verdict("gone", &ask(&notes, "mysqlchk-status", &[]), NO_SERVER);
 }
 
 /// It writes another note again and again, and is killed at any moment.
@@ -291,7 +283,7 @@ fn a_writer_that_is_killed_leaves_a_whole_note() {
         wait::dawdle(length * (round % 50) / 20);
         let _ = kill_process(Pid::from_child(&child), Signal::KILL);
         child.wait().unwrap();
-        let body = notes.ask("mysqlchk-status", &[]).reply().body();
+        let body = ask(&notes, "mysqlchk-status", &[]).reply().body();
         let reason = body.strip_prefix("drain: ").and_then(|rest| rest.strip_suffix(" (alice)\n"));
         let reason: u32 = reason.and_then(|reason| reason.parse().ok()).unwrap_or_else(|| panic!("{round}: {body}"));
         assert!(reason <= round, "{round}: {body}");
@@ -319,4 +311,49 @@ fn sessions_are_waited_for() {
     let begin = Instant::now();
     assert!(notes.ctl(&[&words[..], &["--settle=400ms"]].concat()).status.success());
     assert!(begin.elapsed() >= Duration::from_millis(400) && begin.elapsed() < BOUND);
+}
+
+/// The words of a line as a shell has them; no more than these documents need.
+fn words(line: &str) -> Vec<String> {
+    let mut quoted = false;
+    let words = line.split(|c: char| {
+        quoted ^= c == '"';
+        c == ' ' && !quoted
+    });
+    words.map(|word| word.replace('"', "")).collect()
+}
+
+/// The same text whatever the time is.
+fn timeless(text: &str) -> String {
+    let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+    for word in &mut words {
+        if word.len() == 6 && word.ends_with('Z') {
+            *word = "TIME".into();
+        }
+    }
+    words.join(" ")
+}
+
+#[test]
+fn the_commands_of_the_documents_say_what_stands_there() {
+    let mut typed = 0;
+    for document in ["README.md", "docs/maintenance.md", "man/mysqlchk-ctl.8"] {
+        let text = fs::read_to_string(shipped::file(document)).unwrap();
+        let notes = Notes::new();
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let Some(command) = line.strip_prefix("# mysqlchk-ctl ") else { continue };
+            let shown = lines[at + 1..].iter().take_while(|line| !line.starts_with(['#', '`', '.']));
+            let shown: String = shown.map(|line| format!("{line}\n")).collect();
+            // A port where nobody is.
+            let more = ["--port=1".to_owned(), "--settle=0s".to_owned()];
+            let (mut words, takes_out) = (words(command), command.starts_with('d'));
+            words.retain(|word| !word.starts_with("--settle"));
+            words.extend(more.into_iter().filter(|_| takes_out));
+            let said = notes.ctl_ok(&words.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(timeless(&said).replace("port 1", "port 3306"), timeless(&shown), "{document}: {command}");
+            typed += 1;
+        }
+    }
+    assert!(typed >= 7, "{typed}");
 }

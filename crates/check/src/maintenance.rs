@@ -69,9 +69,6 @@ pub struct Note {
 pub fn look(file: &Path, program: &str, port: u16, watch: &dyn Watch) -> Result<(), Verdict> {
     let cannot = |error: anyhow::Error| down(format!("cannot use maintenance note {}: {error:#}", file.display()));
     let Some(notes) = read(file, watch).map_err(cannot)? else { return Ok(()) };
-    if notes.is_empty() {
-        return Err(down(NO_REASON));
-    }
     let now = SystemTime::now();
     let applies = |note: &&Note| {
         [ALL_PROGRAMS, program].contains(&note.group.as_str())
@@ -83,7 +80,7 @@ pub fn look(file: &Path, program: &str, port: u16, watch: &dyn Watch) -> Result<
     note.map_or(Ok(()), |note| Err(note.verdict(now)))
 }
 
-/// The notes of a file: none when it is empty; `None` when there is no file.
+/// The notes of a file; `None` when there is no file.
 ///
 /// # Errors
 /// A file that cannot be read, is not to be trusted, or breaks the syntax. The message gives the cause and the line.
@@ -94,7 +91,7 @@ pub fn read(file: &Path, watch: &dyn Watch) -> Result<Option<Vec<Note>>> {
 }
 
 impl Note {
-    /// The notes of a text, one for each group.
+    /// The notes of a text, one for each group. An empty text is a note, too: down for all programs, without an end.
     ///
     /// # Errors
     /// A group, key or value that a note does not have. The message names the line.
@@ -108,8 +105,7 @@ impl Note {
             );
             // A second `mode` begins another note, for another instance.
             if notes.last().is_none_or(|(note, has_mode)| note.group != group || (*has_mode && key == "mode")) {
-                let (until, reason, by, since, instance) = (None, None, None, None, None);
-                notes.push((Note { group, mode: Mode::Down, until, reason, by, since, instance }, false));
+                notes.push((Note::down(group), false));
             }
             let Some((note, has_mode)) = notes.last_mut() else { continue };
             let value = value.with_context(|| format!("{place}: `{key}` needs a value"))?;
@@ -132,9 +128,17 @@ impl Note {
             };
             taken.with_context(|| format!("{place}: `{key}`"))?;
         }
+        if notes.is_empty() {
+            return Ok(vec![Note::down(ALL_PROGRAMS.to_owned())]);
+        }
         let without = notes.iter().find(|(_, has_mode)| !has_mode);
         ensure!(without.is_none(), "[{}] has no `mode`", without.map_or("", |(note, _)| &note.group));
         Ok(notes.into_iter().map(|(note, _)| note).collect())
+    }
+
+    /// Down, with nothing else said.
+    fn down(group: String) -> Note {
+        Note { group, mode: Mode::Down, until: None, reason: None, by: None, since: None, instance: None }
     }
 
     /// Whether the end has not come.
@@ -229,7 +233,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_note_is_refused_with_its_line() {
-        assert_eq!(parse("# nothing\n\n"), Ok(vec![]));
+        assert_eq!(parse("# nothing\n\n"), Ok(vec![Note::down("maintenance".into())]));
         for (text, why) in [
             ("mode=drain\n", "/note:1: an option before the first [group]"),
             ("[maintenance]\nreason=x\n", "[maintenance] has no `mode`"),

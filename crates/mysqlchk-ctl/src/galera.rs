@@ -1,24 +1,60 @@
 //! Whether a Galera cluster can do without this node, as `galera-chk` sees it.
 
-use std::env;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::{env, fs};
 
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-/// Refuses for a node outside the primary component and for the last member. A server that is not a Galera node, and one that
-/// cannot be asked, is nothing to protect.
+/// The user of the checks, as `make install` makes it: an account without a password lets in nobody else.
+const CHECK_USER: &str = "mysqlchk";
+
+/// Refuses for a node outside the primary component and for the last member. A server that is not a Galera node, or that is
+/// down, is nothing to protect.
 ///
 /// # Errors
 /// Such a node, with the option that does it all the same.
-pub(crate) fn ensure_not_needed() -> Result<()> {
-    // The one that was installed with this program.
+pub(crate) fn ensure_not_needed(option_file: Option<&Path>, instance: Option<u16>) -> Result<()> {
+    let answer =
+        ask(option_file, instance).ok().and_then(|output| serde_json::from_slice::<Value>(&output.stdout).ok());
+    let answer = answer.unwrap_or_default();
+    if let Some(facts) = answer.get("facts").filter(|facts| !facts.is_null()) {
+        return judge(facts);
+    }
+    let reason = answer.get("reason").and_then(Value::as_str).unwrap_or("galera-chk cannot be run");
+    if !["cannot connect", "no verdict"].iter().any(|down| reason.starts_with(down)) {
+        let _ = writeln!(io::stderr(), "mysqlchk-ctl: cannot tell whether this is a Galera node: {reason}");
+    }
+    Ok(())
+}
+
+/// What the `galera-chk` says that was installed with this program, asked as the user of the checks.
+fn ask(option_file: Option<&Path>, instance: Option<u16>) -> io::Result<Output> {
     let beside = env::current_exe().ok().and_then(|path| Some(path.parent()?.join("galera-chk")));
     let program = beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("galera-chk"));
-    let asked = Command::new(program).args(["--format=json", "--ignore-maintenance"]).stdin(Stdio::null()).output();
-    let answer = asked.ok().and_then(|output| serde_json::from_slice::<Value>(&output.stdout).ok()).unwrap_or_default();
-    judge(answer.get("facts").unwrap_or(&Value::Null))
+    let mut command = Command::new(program);
+    if let Some(file) = option_file {
+        command.arg("--defaults-file").arg(file);
+    }
+    command.args(["--format=json", "--ignore-maintenance"]).stdin(Stdio::null()).stderr(Stdio::null());
+    if let Some(port) = instance {
+        command.arg(format!("--port={port}"));
+    }
+    if let Some((user, group)) = check_user().filter(|_| rustix::process::geteuid().is_root()) {
+        command.uid(user).gid(group);
+    }
+    command.output()
+}
+
+/// The ids of the user of the checks; `None` where it is not in `/etc/passwd`.
+fn check_user() -> Option<(u32, u32)> {
+    let accounts = fs::read_to_string("/etc/passwd").ok()?;
+    let mut fields =
+        accounts.lines().find_map(|line| line.strip_prefix(CHECK_USER)?.strip_prefix(':'))?.split(':').skip(1);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 fn judge(facts: &Value) -> Result<()> {

@@ -17,8 +17,11 @@ use clap::Parser;
 use client::duration;
 
 use options::{Command, Options, Out, Up};
+use sessions::Place;
 use store::Store;
 
+/// Where a server listens unless told otherwise.
+const DEFAULT_PORT: u16 = 3306;
 /// How often the sessions are counted.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
         Command::Drain(out) => take_out(&store, Mode::Drain, &out),
         Command::Down(out) => take_out(&store, Mode::Down, &out),
         Command::Up(up) => put_back(&store, &up),
-        Command::Status => status(&store),
+        Command::Status => Ok(status(&store)),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -50,7 +53,7 @@ fn say(text: impl Display) {
 fn take_out(store: &Store, mode: Mode, out: &Out) -> Result<bool> {
     out.validate()?;
     if !out.force {
-        galera::ensure_not_needed()?;
+        galera::ensure_not_needed(out.defaults_file.as_deref(), out.instance)?;
     }
     let now = SystemTime::now();
     let group = out.only.clone().unwrap_or_else(|| ALL_PROGRAMS.to_owned());
@@ -82,19 +85,19 @@ fn take_out(store: &Store, mode: Mode, out: &Out) -> Result<bool> {
     }
     thread::sleep(out.settle);
     match out.wait {
-        Some(wait) => wait_for_sessions(out.instance.unwrap_or(out.port), wait),
+        Some(wait) => wait_for_sessions(out.place(), wait),
         None => Ok(true),
     }
 }
 
-/// Waits until no session is left on the port.
-fn wait_for_sessions(port: u16, wait: Duration) -> Result<bool> {
+/// Waits until no session is left.
+fn wait_for_sessions(place: Place, wait: Duration) -> Result<bool> {
     let end = Instant::now() + wait;
     let is_terminal = io::stdout().is_terminal();
     loop {
-        let count = sessions::established(port)?;
+        let count = place.sessions()?;
         if is_terminal {
-            let _ = write!(io::stdout(), "\r{count} sessions on port {port}   ");
+            let _ = write!(io::stdout(), "\r{count} sessions on {place}   ");
             let _ = io::stdout().flush();
         }
         if count == 0 || Instant::now() >= end {
@@ -102,7 +105,7 @@ fn wait_for_sessions(port: u16, wait: Duration) -> Result<bool> {
                 say("");
             }
             let left = if count == 0 { "no sessions are".to_owned() } else { format!("{count} sessions are still") };
-            say(format!("{left} on port {port}"));
+            say(format!("{left} on {place}"));
             return Ok(count == 0);
         }
         thread::sleep(PAUSE);
@@ -113,6 +116,13 @@ fn wait_for_sessions(port: u16, wait: Duration) -> Result<bool> {
 fn put_back(store: &Store, up: &Up) -> Result<bool> {
     let now = SystemTime::now();
     let group = up.only.clone().unwrap_or_else(|| ALL_PROGRAMS.to_owned());
+    // A person is rid of a file that nobody can use.
+    let by_a_person = up.only.is_none() && up.instance.is_none() && up.owner.is_none();
+    if by_a_person && store.read().is_err() {
+        store.remove()?;
+        say(format!("{group}: the note is gone"));
+        return Ok(true);
+    }
     let is_meant = |note: &Note| note.group == group && up.instance.is_none_or(|port| note.instance == Some(port));
     let may_go = |note: &Note| up.owner.is_none() || note.by == up.owner;
     let (gone, left) = store.change(|notes| {
@@ -135,16 +145,19 @@ fn put_back(store: &Store, up: &Up) -> Result<bool> {
 }
 
 /// Shows the notes; whether none is in force.
-fn status(store: &Store) -> Result<bool> {
+fn status(store: &Store) -> bool {
     let now = SystemTime::now();
-    let Some(notes) = store.read()? else {
-        say("no maintenance note");
-        return Ok(true);
+    let notes = match store.read() {
+        Ok(None) => {
+            say("no maintenance note");
+            return true;
+        }
+        Ok(Some(notes)) => notes,
+        Err(error) => {
+            say(format!("all programs: down: {error:#}"));
+            return false;
+        }
     };
-    if notes.is_empty() {
-        say("all programs: down: maintenance (an empty note, without an end)");
-        return Ok(false);
-    }
     for note in &notes {
         let instance = note.instance.map_or_else(String::new, |port| format!(", instance {port}"));
         let since = note.since.map_or_else(String::new, |since| {
@@ -154,10 +167,16 @@ fn status(store: &Store) -> Result<bool> {
         let expired = if note.is_in_force(now) { "" } else { " [its end has passed]" };
         say(format!("{}{instance}: {}{since}{expired}", note.group, note.verdict(now)));
     }
-    Ok(!notes.iter().any(|note| note.is_in_force(now)))
+    !notes.iter().any(|note| note.is_in_force(now))
 }
 
 impl Out {
+    /// Where the sessions are that it waits for.
+    fn place(&self) -> Place {
+        let port = self.instance.unwrap_or(DEFAULT_PORT);
+        self.port.unwrap_or(Place { ip: None, port })
+    }
+
     fn validate(&self) -> Result<()> {
         ensure!(self.time.is_some() || self.no_end, "write `--for=30m`, or `--no-end`");
         ensure!(!self.reason.trim().is_empty(), "`--reason` needs a reason");

@@ -6,6 +6,8 @@ use std::time::Duration;
 use check::maintenance::DEFAULT_FILE;
 use client::{duration, option_file, options};
 
+use crate::sessions::Place;
+
 /// Takes a server out of rotation with a reason and an end, and puts it back.
 #[derive(Debug, clap::Parser)]
 #[command(version, disable_help_subcommand = true)]
@@ -55,10 +57,13 @@ pub(crate) struct Out {
     /// Then wait until no session is left on the port, at most this long
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub(crate) wait: Option<Duration>,
-    /// The port whose sessions --wait counts
-    #[arg(long, value_name = "PORT", value_parser = options::port, default_value = "3306")]
-    pub(crate) port: u16,
-    /// Also for the last usable member of a Galera cluster
+    /// The port whose sessions --wait counts, on one address or on all [default: that of --instance, or 3306]
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = Place::read)]
+    pub(crate) port: Option<Place>,
+    /// The option file by which galera-chk(8) is asked about the cluster [default: /etc/mysqlchk/my.cnf where it exists]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) defaults_file: Option<PathBuf>,
+    /// Also for the last member of a Galera cluster, or outside the primary component
     #[arg(long)]
     pub(crate) force: bool,
 }

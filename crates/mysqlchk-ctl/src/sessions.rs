@@ -1,36 +1,86 @@
 //! How many sessions a server has, by the kernel's tables: no account is needed, and none of the server's connections.
 
+use std::fmt;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
+use client::options;
 
 /// The state `TCP_ESTABLISHED` in `/proc/net/tcp` (proc(5)).
 const ESTABLISHED: &str = "01";
 
-/// The established TCP connections whose local end is this port.
-///
-/// # Errors
-/// When the kernel's tables cannot be read.
-pub(crate) fn established(port: u16) -> Result<usize> {
-    let ipv4 = fs::read_to_string("/proc/net/tcp").context("cannot read /proc/net/tcp")?;
-    // Absent without IPv6.
-    let ipv6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
-    Ok(count(&ipv4, port) + count(&ipv6, port))
+/// Where a server listens: a port, on one address or on all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) port: u16,
 }
 
-fn count(table: &str, port: u16) -> usize {
-    let is_session = |line: &&str| {
-        let mut fields = line.split_whitespace().skip(1);
-        let (local, _, state) = (fields.next(), fields.next(), fields.next());
-        let local = local.and_then(|local| u16::from_str_radix(local.rsplit(':').next()?, 16).ok());
-        local == Some(port) && state == Some(ESTABLISHED)
-    };
-    table.lines().skip(1).filter(is_session).count()
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ip {
+            Some(ip) => write!(f, "port {} of {ip}", self.port),
+            None => write!(f, "port {}", self.port),
+        }
+    }
+}
+
+impl Place {
+    /// Reads `3306`, `192.0.2.11:3306` or `[2001:db8::11]:3306`.
+    pub(crate) fn read(text: &str) -> Result<Place, String> {
+        if let Ok(address) = text.parse::<std::net::SocketAddr>() {
+            return Ok(Place { ip: Some(address.ip()), port: options::port(&address.port().to_string())? });
+        }
+        let port = options::port(text).map_err(|_| "must be a port, or ADDRESS:PORT")?;
+        Ok(Place { ip: None, port })
+    }
+
+    /// The established TCP connections whose local end is here.
+    ///
+    /// # Errors
+    /// When the kernel's tables cannot be read.
+    pub(crate) fn sessions(&self) -> Result<usize> {
+        let ipv4 = fs::read_to_string("/proc/net/tcp").context("cannot read /proc/net/tcp")?;
+        // Absent without IPv6.
+        let ipv6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
+        Ok(self.count(&ipv4) + self.count(&ipv6))
+    }
+
+    fn count(&self, table: &str) -> usize {
+        let is_session = |line: &&str| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (local, _, state) = (fields.next(), fields.next(), fields.next());
+            let local = local.and_then(|local| local.split_once(':'));
+            let is_here = local.is_some_and(|(ip, port)| {
+                u16::from_str_radix(port, 16) == Ok(self.port) && self.ip.is_none_or(|own| address(ip) == Some(own))
+            });
+            is_here && state == Some(ESTABLISHED)
+        };
+        table.lines().skip(1).filter(is_session).count()
+    }
+}
+
+/// An address as these tables have it: words of 32 bits, each in the byte order of the machine. An IPv4 address in IPv6
+/// clothes is an IPv4 address.
+fn address(hex: &str) -> Option<IpAddr> {
+    let mut bytes = Vec::new();
+    for word in hex.as_bytes().chunks(8) {
+        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
+        bytes.extend(word.to_ne_bytes());
+    }
+    let ipv4 = || <[u8; 4]>::try_from(&bytes[..]).ok().map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes)));
+    let ipv6 = || <[u8; 16]>::try_from(&bytes[..]).ok().map(|bytes| Ipv6Addr::from(bytes).to_canonical());
+    ipv4().or_else(ipv6)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(text: &str) -> Place {
+        Place::read(text).unwrap()
+    }
 
     #[test]
     fn connections_of_the_port_are_counted() {
@@ -38,8 +88,21 @@ mod tests {
             \x20  0: 0100007F:0CEA 00000000:0000 0A 00000000:00000000\n\
             \x20  1: 0100007F:0CEA 0100007F:A1B2 01 00000000:00000000\n\
             \x20  2: 0100007F:A1B2 0100007F:0CEA 01 00000000:00000000\n\
-            \x20  3: 00000000000000000000000000000001:0CEA 00000000000000000000000000000001:A1B3 01 0:0\n";
-        assert_eq!(count(table, 3306), 2);
-        assert_eq!(count(table, 3307), 0);
+            \x20  3: 0000000000000000FFFF00000200007F:0CEA 0000000000000000FFFF00000100007F:A1B3 01 0:0\n\
+            \x20  4: 00000000000000000000000001000000:0CEA 00000000000000000000000001000000:A1B4 01 0:0\n";
+        for (place, count) in [
+            ("3306", 3),
+            ("3307", 0),
+            ("127.0.0.1:3306", 1),
+            ("127.0.0.2:3306", 1),
+            ("127.0.0.3:3306", 0),
+            ("[::1]:3306", 1),
+        ] {
+            assert_eq!(read(place).count(table), count, "{place}");
+        }
+        assert_eq!(read("[::1]:3306").to_string(), "port 3306 of ::1");
+        for wrong in ["0", "db01:3306", "127.0.0.1", "127.0.0.1:0", ""] {
+            assert!(Place::read(wrong).is_err(), "{wrong}");
+        }
     }
 }

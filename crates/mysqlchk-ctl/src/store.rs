@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -19,7 +19,7 @@ impl Store {
         Store { file }
     }
 
-    /// The notes; none when the file is empty, `None` when there is no file.
+    /// The notes; `None` when there is no file.
     ///
     /// # Errors
     /// When the file cannot be read, is not to be trusted or breaks the syntax.
@@ -33,16 +33,36 @@ impl Store {
     /// # Errors
     /// As [`Store::read`], and when the file cannot be written.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Vec<Note>) -> T) -> Result<T> {
-        let directory = self.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let made = fs::DirBuilder::new().mode(0o755).recursive(true).create(directory);
-        made.with_context(|| format!("cannot make {}", directory.display()))?;
-        let lock = File::open(directory).with_context(|| format!("cannot open {}", directory.display()))?;
-        rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive)).context("cannot lock the note")?;
+        let lock = self.lock()?;
         let mut notes = self.read()?.unwrap_or_default();
         let result = change(&mut notes);
         let written = if notes.is_empty() { remove(&self.file) } else { self.write(&notes) };
         written.and_then(|()| lock.sync_all()).with_context(|| format!("cannot write {}", self.file.display()))?;
         Ok(result)
+    }
+
+    /// Removes the file, whatever is in it.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(crate) fn remove(&self) -> Result<()> {
+        let lock = self.lock()?;
+        let removed = remove(&self.file).and_then(|()| lock.sync_all());
+        removed.with_context(|| format!("cannot remove {}", self.file.display()))
+    }
+
+    /// The directory of the note, locked while it is open.
+    fn lock(&self) -> Result<File> {
+        let directory = self.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !directory.exists() {
+            // Whatever the umask is: the checks must be able to look into it.
+            let made = fs::create_dir_all(directory)
+                .and_then(|()| fs::set_permissions(directory, Permissions::from_mode(0o755)));
+            made.with_context(|| format!("cannot make {}", directory.display()))?;
+        }
+        let lock = File::open(directory).with_context(|| format!("cannot open {}", directory.display()))?;
+        rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive)).context("cannot lock the note")?;
+        Ok(lock)
     }
 
     /// Written beside the note, synced, and put in its place.

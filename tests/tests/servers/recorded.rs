@@ -50,7 +50,7 @@ impl Page {
         let found = verdict_of(program, &outcome.stdout);
         let asked = server.statements();
         assert_eq!(stable(&found), verdict, "{situation}: {check}: {asked:#?}");
-        let status = i32::from(verdict.starts_with("down"));
+        let status = i32::from(!verdict.starts_with("up"));
         assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(status), ""), "{situation}: {check}: {outcome:?}");
         // Each `COM_QUERY` by itself, and each statement in it.
         let same = |(asked, query): (&String, &&str)| {
