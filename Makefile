@@ -93,6 +93,8 @@ install: $(BINARIES) ## binaries, services, manual pages and an example option f
 	install -m 0644 docs/*.md docs/*.svg docs/my.cnf $(DOC)/docs
 	install -m 0644 haproxy/*.cfg haproxy/*.conf $(DOC)/haproxy
 	install -m 0644 xinetd.d/tmpfiles.conf $(DOC)
+	sed -e 's|/usr/local/bin|$(PREFIX)/bin|' systemd/drain.conf > $(DOC)/drain.conf
+	chmod 0644 $(DOC)/drain.conf
 	install -d $(DESTDIR)/etc/xinetd.d
 	install -d -m 0755 $(DESTDIR)/etc/mysqlchk $(DESTDIR)/var/lib/mysqlchk
 	install -m 0644 xinetd.d/busy.http $(DESTDIR)/etc/mysqlchk/busy.http

@@ -67,6 +67,8 @@ pub struct Line {
     pub server: String,
     /// How many sessions it has now.
     pub sessions: String,
+    /// How many it has had, `stot`.
+    pub total_sessions: String,
     /// `UP`, `DOWN`, `UP 1/3`, `no check`, `OPEN` ...
     pub status: String,
     /// What the last check was: `L7OK`, `L7STS`, `L4CON` ...
@@ -219,6 +221,7 @@ impl Haproxy {
                     proxy: take("pxname"),
                     server: take("svname"),
                     sessions: take("scur"),
+                    total_sessions: take("stot"),
                     status: take("status"),
                     check_status: take("check_status"),
                     check_code: take("check_code"),

@@ -25,6 +25,7 @@
 //! | [`shipped`] | the files of this project, pointed at the lab's servers |
 //! | [`xinetd`] | the shipped service files behind the real super-server |
 //! | [`haproxy`] | the shipped configurations, and what `HAProxy` concludes |
+//! | [`front`] | a shipped configuration in front of servers, and clients |
 //! | [`http`] | a client that sees bytes, a clean end and a reset |
 //! | [`program`] | a binary with pipes |
 //! | [`evidence`] | `docs/servers.md`, written from what was seen |
@@ -36,6 +37,7 @@ pub mod daemon;
 pub mod evidence;
 pub mod failover;
 pub mod fake;
+pub mod front;
 pub mod galera;
 pub mod group;
 pub mod haproxy;

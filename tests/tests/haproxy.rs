@@ -1,199 +1,22 @@
 //! What the real `HAProxy` concludes from the checks, with the shipped configurations: who is up, why, and where
 //! connections go.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use std::{fs, mem};
 
+use lab::front::{Clients, Front, READ, WRITE, connect};
 use lab::galera::Cluster;
-use lab::haproxy::{Haproxy, Release, check_config_by};
+use lab::haproxy::{Release, check_config_by};
 use lab::replica::Fault;
-use lab::scratch::Scratch;
-use lab::server::{PASSWORD, Server};
+use lab::server::Server;
 use lab::xinetd::Xinetd;
-use lab::{address, http, shipped, user, wait};
+use lab::{address, http, shipped, wait};
 use mysql::prelude::Queryable;
-use mysql::{Conn, OptsBuilder};
 
 /// Two checks and a round of patience.
 const BOUND: Duration = Duration::from_secs(60);
-const WRITE: u16 = 3306;
-const READ: u16 = 3307;
-
-/// `HAProxy` with a shipped configuration, on two addresses of its own.
-struct Front {
-    haproxy: Haproxy,
-    release: Release,
-    configuration: PathBuf,
-    values: Vec<(String, String)>,
-    ip: Ipv4Addr,
-    /// A second address of the frontends, as a floating one is.
-    second: Ipv4Addr,
-    _scratch: Scratch,
-}
-
-impl Front {
-    fn start(configuration: &str, servers: &[(&str, &Server)]) -> Front {
-        Self::start_by(Release::Host, address::fresh(), configuration, servers, &[])
-    }
-
-    fn start_by(
-        release: Release,
-        ip: Ipv4Addr,
-        configuration: &str,
-        servers: &[(&str, &Server)],
-        more: &[(&str, &str)],
-    ) -> Front {
-        let (second, scratch) = (address::fresh(), Scratch::new("front"));
-        let servers = servers.iter().map(|(name, server)| ((*name).to_owned(), server.ip().to_string()));
-        let own = [
-            ("WRITE_BIND", format!("{ip}:{WRITE},{second}:{WRITE}")),
-            ("READ_BIND", format!("{ip}:{READ},{second}:{READ}")),
-            ("STATS_BIND", format!("{ip}:8404")),
-            ("HEALTH", format!("{ip}:9300")),
-            ("PEER_BIND", format!("{ip}:10000")),
-            ("STATS_SOCKET", scratch.join("stats.sock").display().to_string()),
-            ("RUN_AS_USER", user::unprivileged().name.clone()),
-            ("RUN_AS_GROUP", user::unprivileged().group.clone()),
-        ];
-        let own = own.map(|(name, value)| (name.to_owned(), value));
-        let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let values: Vec<_> = servers.chain(own).chain(more).collect();
-        let configuration = shipped::file(configuration);
-        let haproxy = Haproxy::start_by(command(release), &configuration, &borrowed(&values));
-        Front { haproxy, release, configuration, values, ip, second, _scratch: scratch }
-    }
-
-    /// Starts a process that takes over from this one, and returns the one before.
-    fn replace(&mut self) -> Haproxy {
-        let values = borrowed(&self.values);
-        let new = self.haproxy.succeed_by(command(self.release), &self.configuration, &values);
-        mem::replace(&mut self.haproxy, new)
-    }
-
-    /// The node that the table of `write` names.
-    fn writer(&self) -> String {
-        let table = self.haproxy.ask("show table write");
-        table
-            .split("server_key=")
-            .nth(1)
-            .map_or(String::new(), |rest| rest.split_whitespace().next().unwrap().to_owned())
-    }
-
-    fn session(&self, port: u16) -> mysql::Result<Conn> {
-        connect(self.ip, port)
-    }
-
-    /// The addresses that answer new connections; several of them, so that each server of a pool is met.
-    fn who_answers(&self, port: u16) -> Vec<String> {
-        let mut found: Vec<String> =
-            (0..8).filter_map(|_| self.session(port).ok()?.query_first("SELECT @@report_host").ok()?).collect();
-        found.sort();
-        found.dedup();
-        found
-    }
-
-    /// Waits until a server is down for exactly this reason, as `HAProxy` shows it.
-    #[track_caller]
-    fn until_down(&self, proxy: &str, server: &str, reason: &str) {
-        let what = format!("{proxy}/{server} is down: {reason}");
-        wait::until_ok(&what, BOUND, || {
-            let line = self.haproxy.server(proxy, server);
-            let as_wanted = line.status == "DOWN" && line.check_status == "L7STS" && line.last_chk == reason;
-            if as_wanted { Ok(()) } else { Err(format!("{line:?}")) }
-        });
-        assert_eq!(self.haproxy.server(proxy, server).check_code, "503");
-    }
-
-    #[track_caller]
-    fn until_up(&self, proxy: &str, server: &str) {
-        let what = format!("{proxy}/{server} is up");
-        wait::until_ok(&what, BOUND, || {
-            let line = self.haproxy.server(proxy, server);
-            if line.status == "UP" && ["L7OK", ""].contains(&&*line.check_status) {
-                Ok(())
-            } else {
-                Err(format!("{line:?}"))
-            }
-        });
-    }
-}
-
-/// The program of a release, as the account without privileges.
-fn command(release: Release) -> Command {
-    let mut command = release.command();
-    user::drop_to_unprivileged(&mut command);
-    command
-}
-
-fn borrowed(values: &[(String, String)]) -> Vec<(&str, &str)> {
-    values.iter().map(|(name, value)| (&**name, &**value)).collect()
-}
-
-fn connect(ip: Ipv4Addr, port: u16) -> mysql::Result<Conn> {
-    let bound = Some(Duration::from_secs(10));
-    let options = OptsBuilder::new().ip_or_hostname(Some(ip.to_string())).tcp_port(port).prefer_socket(false);
-    Conn::new(options.user(Some("admin")).pass(Some(PASSWORD)).read_timeout(bound))
-}
-
-/// Clients that begin a session, ask who answers, and end it, without pause.
-struct Clients {
-    /// How many sessions each server had.
-    seen: Arc<Mutex<BTreeMap<String, usize>>>,
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Clients {
-    fn start(ip: Ipv4Addr, port: u16) -> Clients {
-        let (seen, stop) = (Arc::<Mutex<BTreeMap<_, _>>>::default(), Arc::<AtomicBool>::default());
-        let threads = (0..2)
-            .map(|_| {
-                let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
-                thread::spawn(move || {
-                    while !stop.load(Ordering::Relaxed) {
-                        let answer: Option<String> = connect(ip, port)
-                            .ok()
-                            .and_then(|mut session| session.query_first("SELECT @@report_host").ok()?);
-                        if let Some(server) = answer {
-                            *seen.lock().unwrap().entry(server).or_default() += 1;
-                        }
-                    }
-                })
-            })
-            .collect();
-        Clients { seen, stop, threads }
-    }
-
-    /// Waits for so many more sessions, and returns the servers that ever answered.
-    #[track_caller]
-    fn after(&self, more: usize) -> Vec<String> {
-        let count = || self.seen.lock().unwrap().values().sum::<usize>();
-        let wanted = count() + more;
-        wait::until_ok(
-            &format!("{more} more sessions"),
-            BOUND,
-            || if count() >= wanted { Ok(()) } else { Err(count()) },
-        );
-        self.seen.lock().unwrap().keys().cloned().collect()
-    }
-}
-
-impl Drop for Clients {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            // Its panic is told already.
-            let _ = thread.join();
-        }
-    }
-}
 
 /// The cluster of this suite: it takes seconds to start, so the tests that need it have it in turn, and healed.
 fn cluster() -> MutexGuard<'static, Cluster> {
@@ -361,12 +184,15 @@ fn a_galera_cluster_has_one_writer_at_a_time_and_reads_everywhere() {
     let front = Front::start("haproxy/galera.cfg", &[("NODE_1", nodes[0]), ("NODE_2", nodes[1]), ("NODE_3", nodes[2])]);
     for node in ["node1", "node2", "node3"] {
         front.until_up("write", node);
+        front.until_up("read", node);
     }
     assert_eq!(front.who_answers(WRITE), sorted(&[nodes[0]]));
     assert_eq!(front.who_answers(READ), sorted(&nodes));
 
     cluster.desync(0);
-    front.until_down("write", "node1", "local state is 2 (Donor/Desynced) by wsrep_desync, not 4 (Synced)");
+    for proxy in ["write", "read"] {
+        front.until_down(proxy, "node1", "local state is 2 (Donor/Desynced) by wsrep_desync, not 4 (Synced)");
+    }
     assert_eq!(front.who_answers(WRITE), sorted(&[nodes[1]]));
     assert_eq!(front.who_answers(READ), sorted(&[nodes[1], nodes[2]]));
 
@@ -375,6 +201,7 @@ fn a_galera_cluster_has_one_writer_at_a_time_and_reads_everywhere() {
     let mut writer = front.session(WRITE).unwrap();
     cluster.resync(0);
     front.until_up("write", "node1");
+    front.until_up("read", "node1");
     assert_eq!(front.who_answers(WRITE), sorted(&[nodes[1]]));
     let by_second: Option<String> = connect(front.second, WRITE).unwrap().query_first("SELECT @@report_host").unwrap();
     assert_eq!(by_second, Some(nodes[1].ip().to_string()));
@@ -402,6 +229,7 @@ fn a_galera_writer_is_moved_by_the_commands_in_the_file() {
         let front = Front::start_by(release, address::fresh(), "haproxy/galera.cfg", &servers, &[]);
         for node in ["node1", "node2", "node3"] {
             front.until_up("write", node);
+            front.until_up("read", node);
         }
         let mut writer = front.session(WRITE).unwrap();
         assert_eq!(front.writer(), "node1", "{release:?}");

@@ -119,7 +119,9 @@ fn every_file_gets_its_place_and_its_mode() {
             wanted.insert(format!("/etc/{name}"), 0o644);
         }
         wanted.insert("/etc/mysqlchk/my.cnf".to_owned(), 0o640);
-        wanted.insert(format!("{doc}/tmpfiles.conf"), 0o644);
+        for name in ["tmpfiles.conf", "drain.conf"] {
+            wanted.insert(format!("{doc}/{name}"), 0o644);
+        }
         let found: BTreeMap<String, u32> = root.files().into_iter().map(|(name, (mode, _))| (name, mode)).collect();
         assert_eq!(found, wanted);
 
@@ -143,6 +145,35 @@ fn no_program_carries_a_public_authority() {
         for authority in ["DigiCert", "ISRG Root"] {
             assert!(!text.contains(authority), "{name} contains {authority}");
         }
+    }
+}
+
+#[test]
+fn systemd_takes_the_drop_in_for_a_server() {
+    let root = Root::new();
+    root.install(&["PREFIX=/usr"]);
+    let drop_in = root.read("/usr/share/doc/mysqlchk/drain.conf");
+    for command in ["ExecStop=-+/usr/bin/mysqlchk-ctl drain ", "ExecStartPost=-+/usr/bin/mysqlchk-ctl up "] {
+        assert_eq!(drop_in.lines().filter(|line| line.starts_with(command)).count(), 1, "{command}");
+    }
+    for unit in ["mariadb.service", "mysql.service"] {
+        let units = Scratch::new("units");
+        // systemd looks for the program.
+        let here = drop_in.replace("/usr/bin/mysqlchk-ctl", &binary("mysqlchk-ctl").display().to_string());
+        units.file(unit, "[Service]\nExecStart=/bin/true\n");
+        units.dir(&format!("{unit}.d"));
+        let verify = |text: &str| {
+            units.file(&format!("{unit}.d/mysqlchk.conf"), text);
+            let mut command = Command::new(program("systemd-analyze"));
+            command
+                .env("SYSTEMD_UNIT_PATH", format!("{}:", units.path().display()))
+                .args(["--man=no", "verify"])
+                .arg(units.join(unit));
+            let done = command.output().unwrap();
+            (done.status.success(), String::from_utf8(done.stderr).unwrap())
+        };
+        assert_eq!(verify(&here), (true, String::new()), "{unit}");
+        assert!(!verify(&here.replace("ExecStop=", "ExecStopp=")).1.is_empty(), "{unit}");
     }
 }
 
