@@ -15,6 +15,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 
 use crate::haproxy::{Haproxy, Release};
+use crate::notes::Notes;
 use crate::replica::{self, Link};
 use crate::scratch::Scratch;
 use crate::server::{PASSWORD, PORT, Server};
@@ -91,11 +92,13 @@ pub enum Fault {
     ReadOnly,
     /// It hands out the other one's values.
     AutoIncrement,
+    /// An operator takes it out, with `mysqlchk-ctl drain`.
+    Drain,
 }
 
 impl Fault {
     /// All, in the order of the list.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::DuplicateKey,
         Self::StopReceiver,
         Self::StopApplier,
@@ -110,6 +113,7 @@ impl Fault {
         Self::NoXinetd,
         Self::ReadOnly,
         Self::AutoIncrement,
+        Self::Drain,
     ];
 
     /// One word for it.
@@ -130,6 +134,7 @@ impl Fault {
             Self::NoXinetd => "no-xinetd",
             Self::ReadOnly => "read-only",
             Self::AutoIncrement => "auto-increment",
+            Self::Drain => "drain",
         }
     }
 }
@@ -142,6 +147,7 @@ impl Fault {
 pub struct Site {
     servers: &'static [Server; 5],
     links: [Link<'static>; 5],
+    notes: [Notes; 5],
     services: [Services; 5],
     xinetd: [Mutex<Option<Xinetd>>; 5],
     /// What is wrong now, in the order it happened.
@@ -187,12 +193,14 @@ impl Site {
         let links = [1, 0, 2, 3, 4].map(|number| servers[number].follow(&servers[SOURCES[number]]));
         let [second, first, third, fourth, fifth] = links;
         let links = [first, second, third, fourth, fifth];
-        let services = [0, 1, 2, 3, 4].map(|number| services(number, &servers[number], &scratch));
+        let notes = [(); 5].map(|()| Notes::new());
+        let services = [0, 1, 2, 3, 4].map(|number| services(number, &servers[number], &scratch, &notes[number]));
         let xinetd = [0, 1, 2, 3, 4]
             .map(|number: usize| Mutex::new(Some(Xinetd::start(std::slice::from_ref::<Services>(&services[number])))));
         let site = Self {
             servers,
             links,
+            notes,
             services,
             xinetd,
             broken: Mutex::default(),
@@ -270,6 +278,7 @@ impl Site {
             Fault::NoXinetd => drop(lock(&self.xinetd[number]).take()),
             Fault::ReadOnly => server.sql("SET GLOBAL read_only=1"),
             Fault::AutoIncrement => server.sql("SET GLOBAL auto_increment_offset=3-@@GLOBAL.auto_increment_offset"),
+            Fault::Drain => drop(self.notes[number].ctl_ok(&["drain", "--reason=kernel upgrade", "--no-end"])),
         }
         begin
     }
@@ -309,6 +318,7 @@ impl Site {
                     *lock(&self.xinetd[number]) = Some(Xinetd::start(std::slice::from_ref(&self.services[number])));
                 }
                 Fault::ReadOnly => server.sql("SET GLOBAL read_only=0"),
+                Fault::Drain => drop(self.notes[number].ctl_ok(&["up"])),
                 Fault::AutoIncrement => {
                     server.sql("SET GLOBAL auto_increment_offset=3-@@GLOBAL.auto_increment_offset");
                 }
@@ -380,9 +390,9 @@ impl Drop for Site {
 }
 
 /// The shipped services, and the option file that docs/failover.md gives a server of this number.
-fn services(number: usize, server: &Server, scratch: &Scratch) -> Services {
+fn services(number: usize, server: &Server, scratch: &Scratch, notes: &Notes) -> Services {
     let file = scratch.file(&format!("my{number}.cnf"), option_file(number));
-    let services = shipped::services("mysqlchk", server);
+    let services = notes.services(shipped::services("mysqlchk", server));
     services.names().iter().fold(services, |services, name| {
         services.set(name, "only_from", "127.0.0.0/8 10.0.0.0/8").append(
             name,

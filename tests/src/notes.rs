@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use crate::program::binary;
 use crate::scratch::Scratch;
 use crate::user;
+use crate::xinetd::Services;
 
 /// A directory that only its owner may write, and where a note would be in it.
 #[derive(Debug)]
@@ -45,6 +46,13 @@ impl Notes {
     #[must_use]
     pub fn option(&self) -> String {
         format!("--maintenance-file={}", self.path().display())
+    }
+
+    /// Services whose checks all look for it here.
+    #[must_use]
+    pub fn services(&self, services: Services) -> Services {
+        let names = services.names();
+        names.iter().fold(services, |services, name| services.append(name, "server_args", &self.option()))
     }
 
     /// Writes the note, as a person does with an editor.

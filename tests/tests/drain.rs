@@ -10,7 +10,7 @@ use lab::haproxy::{Haproxy, Release};
 use lab::notes::Notes;
 use lab::scratch::Scratch;
 use lab::server::Server;
-use lab::xinetd::{Services, Xinetd};
+use lab::xinetd::Xinetd;
 use lab::{address, shipped, user, wait};
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -20,13 +20,6 @@ const DRAINED: [&str; 3] = ["NOLB", "L7OKC", "404"];
 const DOWN: [&str; 3] = ["DOWN", "L7STS", "503"];
 const REASON: &str = "kernel upgrade (alice)";
 const DRAIN: [&str; 3] = ["drain", "--reason=kernel upgrade", "--no-end"];
-
-/// The services of a server whose checks read these notes.
-fn services(file: &str, server: &Server, notes: &Notes) -> Services {
-    let services = shipped::services(file, server);
-    let names = services.names();
-    names.iter().fold(services, |services, name| services.append(name, "server_args", &notes.option()))
-}
 
 /// A source with two replicas behind `replicas.cfg`, each with a note of its own.
 struct Replicas<'a> {
@@ -38,8 +31,11 @@ struct Replicas<'a> {
 impl<'a> Replicas<'a> {
     fn start(servers: [&'a Server; 3]) -> Self {
         let notes = [(); 3].map(|()| Notes::new());
-        let files: Vec<_> =
-            servers.iter().zip(&notes).map(|(server, notes)| services("mysqlchk", server, notes)).collect();
+        let files: Vec<_> = servers
+            .iter()
+            .zip(&notes)
+            .map(|(server, notes)| notes.services(shipped::services("mysqlchk", server)))
+            .collect();
         Self { servers, notes, _xinetd: Xinetd::start(&files) }
     }
 
@@ -128,7 +124,8 @@ fn a_drained_galera_node_gives_up_the_writes_and_keeps_its_reads() {
     let cluster = Cluster::start();
     let nodes = [cluster.node(0), cluster.node(1), cluster.node(2)];
     let notes = [(); 3].map(|()| Notes::new());
-    let files: Vec<_> = nodes.iter().zip(&notes).map(|(node, notes)| services("galera-chk", node, notes)).collect();
+    let files: Vec<_> =
+        nodes.iter().zip(&notes).map(|(node, notes)| notes.services(shipped::services("galera-chk", node))).collect();
     let _xinetd = Xinetd::start(&files);
     let file = |node: &Server| {
         let account = &user::unprivileged().name;

@@ -6,14 +6,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use lab::front::{READ, WRITE, connect};
 use lab::haproxy::Haproxy;
-use lab::http;
+use lab::notes::Notes;
 use lab::replica::Fault;
-use lab::server::{PASSWORD, Server};
+use lab::server::Server;
 use lab::xinetd::Xinetd;
-use lab::{address, shipped, user};
+use lab::{address, http, shipped, user, wait};
+use mysql::Conn;
 use mysql::prelude::Queryable;
-use mysql::{Conn, OptsBuilder};
 
 /// How long `HAProxy` may take to notice: far more than its two checks a second.
 const BOUND: Duration = Duration::from_secs(15);
@@ -29,8 +30,13 @@ fn main() -> ExitCode {
     say(&format!("source {}, replica1 {}, replica2 {}", source.ip(), replicas[0].ip(), replicas[1].ip()));
 
     step("starting xinetd with xinetd.d/mysqlchk for each of them, and HAProxy with haproxy/replicas.cfg");
-    let files: Vec<_> =
-        [&source, &replicas[0], &replicas[1]].map(|server| shipped::services("mysqlchk", server)).into();
+    // In the place of /var/lib/mysqlchk, one for each server.
+    let notes = [(); 3].map(|()| Notes::new());
+    let files: Vec<_> = [&source, &replicas[0], &replicas[1]]
+        .into_iter()
+        .zip(&notes)
+        .map(|(server, notes)| notes.services(shipped::services("mysqlchk", server)))
+        .collect();
     let _xinetd = Xinetd::start(&files);
     let front = address::fresh();
     let haproxy = start_haproxy(front, &source, &replicas);
@@ -63,6 +69,20 @@ fn main() -> ExitCode {
     say(&format!("HAProxy took it back {:.1} s after the cure:", begin.elapsed().as_secs_f64()));
     show_servers(&haproxy);
     show_routes(front, &names(&source, &replicas));
+
+    step("a restart is planned: replica2 is drained. Its sessions go on, new ones go elsewhere");
+    let mut session = session_on(front, READ, replicas[1].ip());
+    show_command(&notes[2], &["drain", "--reason=kernel upgrade", "--for=30m"]);
+    show_bytes((replicas[1].ip(), 9201));
+    wait_for(&haproxy, "replica2", "NOLB");
+    show_servers(&haproxy);
+    show_routes(front, &names(&source, &replicas));
+    let answer: mysql::Result<Option<String>> = session.query_first("SELECT 'still here'");
+    say(&format!("the session that was open on replica2: {}", answer.ok().flatten().unwrap_or("is cut".into())));
+    show_command(&notes[2], &["up"]);
+    wait_for(&haproxy, "replica2", "UP");
+    show_routes(front, &names(&source, &replicas));
+    drop(session);
 
     step("cleaning up");
     drop((haproxy, _xinetd, links));
@@ -108,11 +128,27 @@ fn wait_for(haproxy: &Haproxy, server: &str, status: &str) {
     haproxy.until("read", server, status, BOUND);
 }
 
+/// What an operator types, and what it says.
+fn show_command(notes: &Notes, words: &[&str]) {
+    let quoted = |word: &&str| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() };
+    println!("    # mysqlchk-ctl {}", words.iter().map(quoted).collect::<Vec<_>>().join(" "));
+    print!("    {}", notes.ctl_ok(words));
+}
+
+/// A session through `HAProxy` that ended up on this server.
+fn session_on(front: Ipv4Addr, port: u16, server: Ipv4Addr) -> Conn {
+    wait::until_some("a session on the server", BOUND, || {
+        let mut session = connect(front, port).ok()?;
+        let answer: Option<String> = session.query_first("SELECT @@report_host").ok()?;
+        (answer? == server.to_string()).then_some(session)
+    })
+}
+
 fn show_servers(haproxy: &Haproxy) {
-    println!("    {:<6} {:<9} {:<5} {:<6} last check", "proxy", "server", "state", "check");
+    println!("    {:<11} {:<9} {:<5} {:<6} last check", "proxy", "server", "state", "check");
     for line in haproxy.servers() {
         let text = format!(
-            "{:<6} {:<9} {:<5} {:<6} {}",
+            "{:<11} {:<9} {:<5} {:<6} {}",
             line.proxy, line.server, line.status, line.check_status, line.last_chk
         );
         println!("    {}", colour(text.trim_end()));
@@ -121,7 +157,7 @@ fn show_servers(haproxy: &Haproxy) {
 
 /// Connects ten times to each port, as an application would, and counts who answered.
 fn show_routes(front: Ipv4Addr, names: &BTreeMap<String, &'static str>) {
-    for (what, port) in [("writes", 3306), ("reads", 3307)] {
+    for (what, port) in [("writes", WRITE), ("reads", READ)] {
         let mut answered: BTreeMap<&str, u32> = BTreeMap::new();
         for _ in 0..10 {
             let server = who_answers(front, port);
@@ -134,13 +170,7 @@ fn show_routes(front: Ipv4Addr, names: &BTreeMap<String, &'static str>) {
 }
 
 fn who_answers(front: Ipv4Addr, port: u16) -> Option<String> {
-    let options = OptsBuilder::new()
-        .ip_or_hostname(Some(front.to_string()))
-        .tcp_port(port)
-        .prefer_socket(false)
-        .user(Some("admin"))
-        .pass(Some(PASSWORD));
-    Conn::new(options).ok()?.query_first("SELECT @@report_host").ok()?
+    connect(front, port).ok()?.query_first("SELECT @@report_host").ok()?
 }
 
 fn headline(text: &str) {
@@ -159,13 +189,15 @@ fn bold(text: &str) -> String {
     paint("1", text)
 }
 
-/// Red for what is down, green for what is up.
+/// Red for what is down, yellow for what is drained, green for what is up.
 fn colour(line: &str) -> String {
-    let down = line.contains(" 503 ") || line.starts_with("down:") || line.contains(" DOWN ");
-    let up = line.contains(" 200 ") || line.starts_with("up:") || line.contains(" UP ");
-    match (down, up) {
-        (true, _) => paint("31", line),
-        (_, true) => paint("32", line),
+    let is = |code: &str, word: &str, state: &str| {
+        line.contains(code) || line.starts_with(&format!("{word}:")) || line.contains(state)
+    };
+    match (is(" 503 ", "down", " DOWN "), is(" 404 ", "drain", " NOLB "), is(" 200 ", "up", " UP ")) {
+        (true, ..) => paint("31", line),
+        (_, true, _) => paint("33", line),
+        (.., true) => paint("32", line),
         _ => line.to_owned(),
     }
 }
