@@ -271,14 +271,14 @@ fn a_hook_does_not_touch_what_a_person_wrote() {
 #[test]
 fn a_writer_that_is_killed_leaves_a_whole_note() {
     let notes = Notes::new();
-    assert!(notes.ctl(&["drain", "--reason=0", "--no-end"]).status.success());
+    assert!(notes.ctl(&["drain", "--reason=0", "--no-end", "--force"]).status.success());
     // How long a run takes that is not killed.
     let begin = Instant::now();
-    assert!(notes.ctl(&["drain", "--reason=0", "--no-end"]).status.success());
+    assert!(notes.ctl(&["drain", "--reason=0", "--no-end", "--force"]).status.success());
     let length = begin.elapsed();
     let mut kept = 0;
     for round in 1..=100_u32 {
-        let mut child = notes.command(&["drain", &format!("--reason={round}"), "--no-end"]);
+        let mut child = notes.command(&["drain", &format!("--reason={round}"), "--no-end", "--force"]);
         let mut child = child.stdout(Stdio::null()).spawn().unwrap();
         wait::dawdle(length * (round % 50) / 20);
         let _ = kill_process(Pid::from_child(&child), Signal::KILL);
@@ -290,6 +290,72 @@ fn a_writer_that_is_killed_leaves_a_whole_note() {
         kept += u32::from(reason != round);
     }
     assert!(kept > 0 && kept < 100, "{kept} of 100 writers were killed before they had written");
+}
+
+/// A file cannot grow, as on a disk that is full.
+#[test]
+fn a_note_that_cannot_be_written_leaves_the_old_one() {
+    let notes = Notes::new();
+    notes.ctl_ok(&["drain", "--reason=old", "--no-end"]);
+    let ctl = notes.command(&["drain", "--reason=new", "--no-end"]);
+    let mut full = Command::new("/bin/sh");
+    full.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"]).arg(ctl.get_program()).args(ctl.get_args());
+    full.stdin(Stdio::null());
+    user::drop_to_unprivileged(&mut full);
+    let refused = full.output().unwrap();
+    let error = String::from_utf8(refused.stderr).unwrap();
+    let expected = format!("mysqlchk-ctl: cannot write {}: File too large", notes.path().display());
+    assert!(refused.status.code() == Some(2) && error.starts_with(&expected), "{error}");
+    assert_verdict("the old one", &ask(&notes, "mysqlchk-status", &[]), "drain: old (alice)");
+    notes.ctl_ok(&["drain", "--reason=new", "--no-end"]);
+    assert_verdict("the next one", &ask(&notes, "mysqlchk-status", &[]), "drain: new (alice)");
+    assert_eq!(fs::read_dir(notes.directory()).unwrap().count(), 1);
+}
+
+#[test]
+fn notes_for_a_program_or_an_instance_stand_side_by_side() {
+    let notes = Notes::new();
+    let drain = |more: &[&str]| notes.ctl_ok(&[&["drain", "--reason=x", "--no-end", "--owner=me"][..], more].concat());
+    drain(&["--instance=3307"]);
+    drain(&["--instance=3308"]);
+    drain(&["--only=galera-chk"]);
+    let port = |port: &str| ask(&notes, "mysqlchk-status", &["--host=127.0.0.1", &format!("--port={port}")]);
+    for number in ["3307", "3308"] {
+        assert_verdict(number, &port(number), "drain: x (me)");
+    }
+    assert_verdict("galera-chk", &ask(&notes, "galera-chk", &[]), "drain: x (me)");
+    assert_verdict("another program", &ask(&notes, "mysqlchk-status", &[]), NO_SERVER);
+    let shown = String::from_utf8(notes.ctl(&["status"]).stdout).unwrap();
+    let lines: Vec<&str> = shown.lines().map(|line| line.split(", for ").next().unwrap()).collect();
+    assert_eq!(
+        lines,
+        [
+            "maintenance, instance 3307: drain: x (me)",
+            "maintenance, instance 3308: drain: x (me)",
+            "galera-chk: drain: x (me)"
+        ]
+    );
+    notes.ctl_ok(&["up", "--instance=3307"]);
+    assert_verdict("3308", &port("3308"), "drain: x (me)");
+    notes.ctl_ok(&["up"]);
+    assert_verdict("galera-chk alone", &ask(&notes, "galera-chk", &[]), "drain: x (me)");
+    // The end of a note, and what comes after it.
+    notes.ctl_ok(&["up", "--only=galera-chk"]);
+    assert!(!notes.path().exists());
+}
+
+#[test]
+fn the_end_of_a_note_comes_by_itself() {
+    let notes = Notes::new();
+    notes.ctl_ok(&["drain", "--reason=x", "--for=1500ms"]);
+    assert!(ask(&notes, "mysqlchk-status", &[]).reply().body().starts_with("drain: x, until "));
+    wait::until("the end", BOUND, || ask(&notes, "mysqlchk-status", &[]).reply().body() == format!("{NO_SERVER}\n"));
+    let shown = notes.ctl(&["status"]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains(" [its end has passed]"), "{shown:?}");
+    assert_eq!(shown.status.code(), Some(0));
+    // A hook that comes later writes its own.
+    notes.ctl_ok(&["drain", "--reason=y", "--no-end", "--owner=hook"]);
+    assert_verdict("the hook's", &ask(&notes, "mysqlchk-status", &[]), "drain: y (hook)");
 }
 
 #[test]

@@ -32,7 +32,11 @@ fn seen(outcome: &Outcome) -> Answer {
 
 /// The answer that gives this verdict.
 fn wanted(verdict: &str) -> Answer {
-    let (status, code) = if verdict.starts_with("up: ") { (200, 0) } else { (503, 1) };
+    let (status, code) = match verdict.split(':').next() {
+        Some("up") => (200, 0),
+        Some("drain") => (404, 1),
+        _ => (503, 1),
+    };
     (status, format!("{verdict}\n"), Some(code), String::new())
 }
 
@@ -215,6 +219,9 @@ fn a_lag_above_the_limit_is_down() {
         assert_lag(&option, &link, || ask(&replica, &[&option]), verdict);
     }
     assert_lag("by default", &link, || ask(&replica, &[]), |lag| format!("down: lag is {lag}s, limit is 30s"));
+    let soft = |max: &str| ask(&replica, &["--drain-lag=20s", max]);
+    assert_lag("soft", &link, || soft("--max-lag=1h"), |lag| format!("drain: lag is {lag}s, limit is 20s"));
+    assert_lag("both", &link, || soft("--max-lag=30s"), |lag| format!("down: lag is {lag}s, limit is 30s"));
     link.heal();
     until_answer("healed", &replica, &[], UP);
 }
