@@ -11,6 +11,7 @@
 
 mod deadline;
 pub mod maintenance;
+mod only_from;
 mod options;
 mod program;
 mod record;
@@ -68,7 +69,10 @@ pub fn run<C: Check>(arguments: &[OsString]) -> u8 {
     let deadline = Deadline::new(started, DEFAULT_BUDGET, in_place(&reply, None));
     // Before anything is read, so that nothing hangs without a bound.
     let armed = deadline.arm();
-    let plan = match armed.and_then(|()| caught(&deadline, || options::read::<C>(arguments, &deadline))) {
+    let plan = match armed
+        .and_then(|()| options::admit(arguments))
+        .and_then(|()| caught(&deadline, || options::read::<C>(arguments, &deadline)))
+    {
         Ok(Task::Print(text)) if stream::print_for_a_person(&text) => return alarm::status(),
         Ok(Task::Print(_)) => {
             Err(misconfigured("`--help`, `--version` and `--print-defaults` cannot be used in a service"))
@@ -105,6 +109,7 @@ fn outcome<'d, C: Check>(
     let request = if reply.form == Form::Http { stream::receive(budget / 4) } else { Request::Silence };
     reply.head = matches!(request, Request::Http { head: true, .. });
     let plan = plan?;
+    plan.admit()?;
     let target = plan.target(&request)?;
     deadline.enter(Step::Maintenance);
     plan.note(&target, deadline)?;

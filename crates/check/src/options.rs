@@ -10,6 +10,7 @@ use client::command_line::{self, Asked, Configured, Program};
 use client::{Account, Target, Watch, duration, options};
 
 use crate::maintenance;
+use crate::only_from::{self, OnlyFrom};
 use crate::render::{Form, Format, Reply};
 use crate::request::{Instance, Request};
 use crate::share::{Key, Sharing};
@@ -23,8 +24,16 @@ pub const DEFAULT_BUDGET: Duration = Duration::from_millis(900);
 const DEFAULT_SHARE_DIR: &str = "/run/mysqlchk";
 /// The options that set how an answer is shown, which instances a request may choose, or where answers are shared: the
 /// answer is the same whatever they are.
-const WITHOUT_BEARING: [&str; 7] =
-    ["format", "quiet", "reason-phrase", "allow-port", "share-dir", "maintenance-file", "ignore-maintenance"];
+const WITHOUT_BEARING: [&str; 8] = [
+    "format",
+    "quiet",
+    "reason-phrase",
+    "allow-port",
+    "share-dir",
+    "maintenance-file",
+    "ignore-maintenance",
+    "only-from",
+];
 
 /// The options that every check has.
 #[derive(Debug, Clone, Args)]
@@ -42,6 +51,9 @@ struct Options {
     /// Put the reason into the HTTP status line, where HAProxy shows it
     #[arg(long, help_heading = "Answer")]
     reason_phrase: bool,
+    /// Answer only these addresses and networks, with commas between them; others get a 503 [default: all]
+    #[arg(long, value_name = "ADDRESS[/BITS],...", value_parser = only_from::parse, help_heading = "Server")]
+    only_from: Option<OnlyFrom>,
     /// Let a request choose this instance with `?port=PORT` (repeat for more)
     #[arg(long, value_name = "PORT", action = ArgAction::Append, value_parser = options::port, help_heading = "Server")]
     allow_port: Vec<u16>,
@@ -81,6 +93,7 @@ pub struct Plan<O> {
     pub reply: Reply,
     /// The options of this check alone.
     pub rules: O,
+    only_from: Option<OnlyFrom>,
     allowed_ports: Vec<u16>,
     /// Where a note would be; `None` when none is looked for.
     note: Option<PathBuf>,
@@ -96,6 +109,19 @@ pub enum Task<O> {
     Check(Box<Plan<O>>),
     /// Show this text to a person.
     Print(String),
+}
+
+/// Admits the client by an `--only-from` that was typed, as in a service: before any file is read. One in an option file
+/// counts once that is read.
+///
+/// # Errors
+/// As [`OnlyFrom::admit`].
+pub fn admit(arguments: &[OsString]) -> Result<(), Verdict> {
+    let typed = command_line::value_of("--only-from", arguments.get(1..).unwrap_or_default());
+    match typed.and_then(|text| only_from::parse(text.to_str()?).ok()) {
+        Some(only_from) => only_from.admit(),
+        None => Ok(()),
+    }
 }
 
 /// Reads the option files and the command line of a check.
@@ -144,6 +170,7 @@ impl<O: Args> Plan<O> {
             budget: shared.timeout,
             reply: Reply { program, form, quiet: shared.quiet, reason_phrase: shared.reason_phrase, head: false },
             rules,
+            only_from: shared.only_from,
             allowed_ports: shared.allow_port,
             note: Some(shared.maintenance_file).filter(|file| !shared.ignore_maintenance && file.as_os_str() != "none"),
             sharing: shared.share.map(|limit| Sharing { limit, directory: shared.share_dir }),
@@ -153,6 +180,14 @@ impl<O: Args> Plan<O> {
 }
 
 impl<O> Plan<O> {
+    /// Admits the client, where not everybody may ask.
+    ///
+    /// # Errors
+    /// As [`OnlyFrom::admit`].
+    pub fn admit(&self) -> Result<(), Verdict> {
+        self.only_from.as_ref().map_or(Ok(()), OnlyFrom::admit)
+    }
+
     /// The server that a request asks for: the configured one, or that of `?port=`.
     ///
     /// # Errors
