@@ -10,6 +10,7 @@ FUZZ       ?=
 FUZZ_RUNS  ?= 10000000
 FUZZ_TIME  ?= 3600
 DOC         = $(DESTDIR)$(PREFIX)/share/doc/mysqlchk
+UNITS       = $(DESTDIR)$(PREFIX)/lib/systemd/system
 CARGO      ?= cargo
 
 CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -93,8 +94,11 @@ install: $(BINARIES) ## binaries, services, manual pages and an example option f
 	install -m 0644 docs/*.md docs/*.svg docs/my.cnf $(DOC)/docs
 	install -m 0644 haproxy/*.cfg haproxy/*.conf $(DOC)/haproxy
 	install -m 0644 xinetd.d/tmpfiles.conf $(DOC)
-	sed -e 's|/usr/local/bin|$(PREFIX)/bin|' systemd/drain.conf > $(DOC)/drain.conf
-	chmod 0644 $(DOC)/drain.conf
+	install -d $(UNITS)
+	@for file in systemd/*; do \
+		case $$file in *.conf) to=$(DOC) ;; *) to=$(UNITS) ;; esac; \
+		sed -e 's|/usr/local/bin|$(PREFIX)/bin|' $$file > $$to/$${file##*/} && chmod 0644 $$to/$${file##*/} || exit 1; \
+	done
 	install -d $(DESTDIR)/etc/xinetd.d
 	install -d -m 0755 $(DESTDIR)/etc/mysqlchk $(DESTDIR)/var/lib/mysqlchk
 	install -m 0644 xinetd.d/busy.http $(DESTDIR)/etc/mysqlchk/busy.http

@@ -33,6 +33,12 @@ pub fn trixie() -> &'static Root {
     ROOT.get_or_init(|| Root::find("trixie"))
 }
 
+/// An inetd, and what boots a systemd.
+pub fn bookworm() -> &'static Root {
+    static ROOT: OnceLock<Root> = OnceLock::new();
+    ROOT.get_or_init(|| Root::find("bookworm"))
+}
+
 impl Root {
     /// # Panics
     /// When it is not there: a suite that skips is a suite that lies.
@@ -42,11 +48,12 @@ impl Root {
             panic!("no software of Debian {suite}: set MYSQLCHK_ROOTS and run make roots");
         };
         let path = reachable(fs::canonicalize(path).unwrap(), suite);
-        let usr = path.join("usr");
         let is_loader = |file: &Path| file.file_name().unwrap().to_string_lossy().starts_with("ld-linux");
-        // `lib64` on amd64, `lib` on arm64.
-        let loader = ["lib64", "lib"].iter().find_map(|lib| entry(&usr.join(lib), is_loader)).expect("a loader");
-        let libraries = entry(&usr.join("lib"), |dir| dir.join("libc.so.6").exists()).expect("a libc");
+        // `lib64` on amd64, `lib` on arm64; before Debian 13 packages have them outside of `usr`.
+        let loaders = ["usr/lib64", "usr/lib", "lib64", "lib"];
+        let loader = loaders.iter().find_map(|lib| entry(&path.join(lib), is_loader)).expect("a loader");
+        let has_libc = |dir: &Path| dir.join("libc.so.6").exists();
+        let libraries = ["usr/lib", "lib"].iter().find_map(|lib| entry(&path.join(lib), has_libc)).expect("a libc");
         Self { path, loader, libraries }
     }
 

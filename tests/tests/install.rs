@@ -119,8 +119,13 @@ fn every_file_gets_its_place_and_its_mode() {
             wanted.insert(format!("/etc/{name}"), 0o644);
         }
         wanted.insert("/etc/mysqlchk/my.cnf".to_owned(), 0o640);
-        for name in ["tmpfiles.conf", "drain.conf"] {
+        for name in names("systemd", "conf").into_iter().chain(["tmpfiles.conf".to_owned()]) {
             wanted.insert(format!("{doc}/{name}"), 0o644);
+        }
+        for name in names("systemd", "socket").into_iter().chain(names("systemd", "service")) {
+            wanted.insert(format!("{prefix}/lib/systemd/system/{name}"), 0o644);
+            let unit = root.read(&format!("{prefix}/lib/systemd/system/{name}"));
+            assert!(prefix == "/usr/local" || !unit.contains("/usr/local/"), "{name}");
         }
         let found: BTreeMap<String, u32> = root.files().into_iter().map(|(name, (mode, _))| (name, mode)).collect();
         assert_eq!(found, wanted);
