@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use check::fuzzing::{Key, Outcome, Sharing, Stamp, TEXT_MAX, read_record, still_busy_for, write_record};
-use check::{down, up};
+use check::{Gauge, Quantity, down, up};
 use serde_json::{Value, json};
 
 use super::is_one_in;
@@ -90,8 +90,9 @@ fn a_writer_may_die(file: &File, bytes: &[u8], at: u64) {
     let [old, new] = [old, new].map(|bytes| answer(bytes.get(..ANSWER_MAX).unwrap_or(bytes)));
     let sharing = Sharing { limit: LIMIT, directory: "/nowhere".into() };
     let key = Key::new(&sharing, "program", "key".into());
-    let text =
-        |Outcome { verdict, facts, .. }: &Outcome| format!("key\n{}: {}\n{facts}", verdict.word(), verdict.reason());
+    let text = |Outcome { verdict, facts, gauges, .. }: &Outcome| {
+        format!("key\n{}: {}\n{facts}\n{}", verdict.word(), verdict.reason(), json!(gauges))
+    };
     let [old_text, new_text] = [&old, &new].map(text);
     let read = || read_record(file.as_fd());
     let fresh = || read().filter(|(stamp, _)| stamp.is_fresh(Stamp::now(), LIMIT));
@@ -106,11 +107,13 @@ fn a_writer_may_die(file: &File, bytes: &[u8], at: u64) {
     assert_eq!(fresh().and_then(|(_, text)| key.read_record(&text, false)), Some(new));
 }
 
-/// An answer whose words and facts are made of these bytes.
+/// An answer whose words, facts and numbers are made of these bytes.
 fn answer(bytes: &[u8]) -> Outcome {
     let text = String::from_utf8_lossy(bytes);
     let (reason, fact) = text.split_once('|').unwrap_or((&text, ""));
     let verdict = if bytes.len().is_multiple_of(2) { up(reason) } else { down(reason) };
     let facts = if fact.is_empty() { Value::Null } else { json!({ "fact": fact }) };
-    Outcome { verdict, facts, share: "shared".into() }
+    let gauge = || Gauge::new("n", "n", "", Some(Quantity::Count(bytes.len() as u64))).of("of", fact);
+    let gauges = if fact.is_empty() { Vec::new() } else { vec![gauge()] };
+    Outcome { facts, gauges, share: "shared".into(), ..verdict.into() }
 }

@@ -141,7 +141,10 @@ fn what_is_configured_wrong_is_a_503_with_the_cure_and_status_2() {
         (typed("--timeout=0ms"), "`--timeout 0ms`: must be longer than 0".to_owned()),
         (typed("--timeout=900"), "`--timeout 900`: a duration needs a unit: write `900s` or `900ms`".to_owned()),
         (typed("--port"), "`--port` needs a value".to_owned()),
-        (typed("--format=xml"), "`--format xml`: must be one of auto, http, text, json".to_owned()),
+        (
+            typed("--format=xml"),
+            "`--format xml`: must be one of auto, http, text, json, nagios, prometheus, agent".to_owned(),
+        ),
         (
             vec!["--require-writable".into(), "--require-read-only".into()],
             "`--require-writable` and `--require-read-only` exclude each other".to_owned(),

@@ -60,6 +60,7 @@ fn each_breach_is_found() {
     let second_roots = format!("[[package]]\nname = \"webpki-roots\"\nversion = \"2.0.0\"\n{registry}\n");
     let unused = "[[patch.unused]]\nname = \"webpki-roots\"\nversion = \"1.99.0\"\n";
     let lints = "crates/watchdog/Cargo.toml: other lints than in Cargo.toml\n";
+    let (gauges, agent) = ("crates/galera-chk/src/gauges.rs", "crates/check/src/render/agent.rs");
     let (lib, error) = ("crates/check/src/lib.rs", "crates/client/src/error.rs");
     for (file, old, new, breach) in [
         ("Cargo.lock", &*regex, &*real_regex, "Cargo.lock: \"regex\" is not the one of patches/\n"),
@@ -81,6 +82,9 @@ fn each_breach_is_found() {
         ("Cargo.toml", "exit = \"deny\"\n", "exit = \"deny\"\nmem_forget = \"deny\"\n", lints),
         (lib, "use std::ffi::OsString;\n", "use std::ffi::OsString;\nuse std::env::args_os;\n", "lib.rs:"),
         (error, "use std::fmt;\n", "use std::fmt;\nuse mysql::Conn;\n", error),
+        (gauges, "use crate::options::Options;\n", "use crate::options::Options;\nuse std::time::Instant;\n", gauges),
+        (agent, "up 0% #", "up 0%\\r\\n#", agent),
+        (agent, "\"drain\" =>", "\"wsrep\" =>", agent),
         ("crates/check/Cargo.toml", "clap.workspace = true\n", "mysql.workspace = true\n", "crates/check/Cargo.toml"),
     ] {
         let copy = Copy::new();

@@ -489,7 +489,7 @@ fn on_a_frozen_server_one_connection_hangs_at_a_time_and_everybody_is_told_in_ti
 
 /// Writes into a record until when the holder of the lock is busy, by the monotonic clock.
 fn note_busy(state: &Path, until_ns: u64) {
-    File::options().write(true).open(state).unwrap().write_all_at(&until_ns.to_ne_bytes(), 24 + 64 * 1024).unwrap();
+    File::options().write(true).open(state).unwrap().write_all_at(&until_ns.to_ne_bytes(), 24 + 160 * 1024).unwrap();
 }
 
 #[test]

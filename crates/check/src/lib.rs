@@ -10,9 +10,11 @@
 //! down, with the reason. Nothing is ever written to stderr, which under xinetd is the client's socket.
 
 mod deadline;
+mod gauge;
 pub mod maintenance;
 mod only_from;
 mod options;
+mod outcome;
 mod program;
 mod record;
 mod render;
@@ -32,11 +34,13 @@ use watchdog::alarm::{self, Answer};
 
 use deadline::Deadline;
 use options::{DEFAULT_BUDGET, Plan, Task};
-use render::{Form, Outcome, Reply};
+use outcome::Outcome;
+use render::Reply;
 use request::Request;
 use share::Key;
 use step::{Step, Times};
 
+pub use gauge::{Gauge, Quantity};
 pub use program::{Check, Validate};
 pub use verdict::{Verdict, down, drain, misconfigured, up};
 #[doc(hidden)]
@@ -46,8 +50,8 @@ pub use watchdog;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing {
+    pub use crate::outcome::Outcome;
     pub use crate::record::{Stamp, TEXT_MAX, read as read_record, still_busy_for, write as write_record};
-    pub use crate::render::Outcome;
     pub use crate::request::{Instance, REQUEST_MAX, Request, is_whole, parse as parse_request};
     pub use crate::share::{Key, Sharing};
     pub use crate::stream::receive;
@@ -58,8 +62,8 @@ pub mod fuzzing {
 /// sets, which can be long; `MySQL` allows 256 channels.
 const LIMITS: Limits = Limits { connect: None, silence: None, packet: 16 * 1024 * 1024, rows: 1024 };
 
-/// Makes the check and answers once, whatever happens. Returns the exit status: 0 up, 1 down, 2 the check could not be
-/// made as configured.
+/// Makes the check and answers once, whatever happens. Returns the exit status: 0 up, 1 drain or down, 2 the check could
+/// not be made as configured; for a Nagios plugin 0 to 3.
 #[must_use]
 pub fn run<C: Check>(arguments: &[OsString]) -> u8 {
     let started = Instant::now();
@@ -69,10 +73,10 @@ pub fn run<C: Check>(arguments: &[OsString]) -> u8 {
     let deadline = Deadline::new(started, DEFAULT_BUDGET, in_place(&reply, None));
     // Before anything is read, so that nothing hangs without a bound.
     let armed = deadline.arm();
-    let plan = match armed
+    let placed = armed
         .and_then(|()| options::admit(arguments))
-        .and_then(|()| caught(&deadline, || options::read::<C>(arguments, &deadline)))
-    {
+        .and_then(|()| stream::answer_into(options::typed_output(arguments).as_deref(), C::NAME));
+    let plan = match placed.and_then(|()| caught(&deadline, || options::read::<C>(arguments, &deadline))) {
         Ok(Task::Print(text)) if stream::print_for_a_person(&text) => return alarm::status(),
         Ok(Task::Print(_)) => {
             Err(misconfigured("`--help`, `--version` and `--print-defaults` cannot be used in a service"))
@@ -85,7 +89,7 @@ pub fn run<C: Check>(arguments: &[OsString]) -> u8 {
     let outcome = found.unwrap_or_else(Outcome::from);
     let times = deadline.times();
     deadline.enter(Step::Answer);
-    if stream::answer(&reply.render(&outcome, || times), outcome.verdict.exit_status()) {
+    if stream::answer(&reply.render(&outcome, || times), reply.exit_status(&outcome.verdict)) {
         // The goodbye keeps the server's `Aborted_clients` where it is, and can wait until the client has its answer.
         stream::leave(|| drop(session), || deadline.left());
     }
@@ -99,20 +103,22 @@ fn outcome<'d, C: Check>(
     reply: &mut Reply,
     session: &mut Option<Session<'d>>,
 ) -> Result<Outcome, Verdict> {
-    let mut budget = DEFAULT_BUDGET;
     if let Ok(plan) = &plan {
-        (*reply, budget) = (plan.reply.clone(), plan.budget);
-        deadline.set_budget(budget)?;
+        *reply = plan.reply.clone();
+        deadline.set_budget(reply.budget)?;
+        stream::answer_into(plan.output.as_deref(), C::NAME)?;
     }
     deadline.answer_with(in_place(reply, None));
     deadline.enter(Step::Request);
-    let request = if reply.form == Form::Http { stream::receive(budget / 4) } else { Request::Silence };
+    let request = if reply.form.reads_a_request() { stream::receive(reply.budget / 4) } else { Request::Silence };
     reply.head = matches!(request, Request::Http { head: true, .. });
     let plan = plan?;
     plan.admit()?;
     let target = plan.target(&request)?;
     deadline.enter(Step::Maintenance);
-    plan.note(&target, deadline)?;
+    if let Some(outcome) = plan.note(&target, deadline) {
+        return Ok(outcome);
+    }
     let key = plan.key(&target);
     deadline.answer_with(in_place(reply, key.as_ref()));
     Ok(share::once(key.as_ref(), deadline, || {
@@ -120,8 +126,9 @@ fn outcome<'d, C: Check>(
         let facts = C::probe(session, &plan.rules)?;
         let verdict = C::judge(&facts, &plan.rules);
         let verdict = if session.is_via_extra_port() { verdict.after(VIA_EXTRA_PORT) } else { verdict };
+        let gauges = if plan.wants_gauges() { C::gauges(&facts, &plan.rules) } else { Vec::new() };
         let facts = if plan.wants_facts() { serde_json::to_value(&facts).unwrap_or_default() } else { Value::Null };
-        Ok(Outcome { facts, ..verdict.into() })
+        Ok(Outcome { facts, gauges, ..verdict.into() })
     }))
 }
 
@@ -136,6 +143,6 @@ fn in_place(reply: &Reply, key: Option<&Key>) -> impl Fn(&Verdict, &dyn Fn() -> 
     move |verdict, times, left| Answer {
         response: reply.render(&verdict.clone().into(), times),
         pieces: key.as_ref().map(|key| key.late_record(verdict, left)).unwrap_or_default(),
-        status: verdict.exit_status(),
+        status: reply.exit_status(verdict),
     }
 }

@@ -23,6 +23,7 @@ use anyhow::{Context, Result, bail, ensure};
 use client::option_file::{self, Setting};
 use client::{Watch, options, trusted};
 
+use crate::outcome::Outcome;
 use crate::verdict::{Verdict, down, drain};
 
 /// Where the note is, unless an option names another place: it survives a reboot.
@@ -62,13 +63,14 @@ pub struct Note {
     pub instance: Option<u16>,
 }
 
-/// Looks for a note that takes out the instance on `port` for `program`.
-///
-/// # Errors
-/// The verdict of the note; down for a note that cannot be read or is not to be trusted.
-pub fn look(file: &Path, program: &str, port: u16, watch: &dyn Watch) -> Result<(), Verdict> {
-    let cannot = |error: anyhow::Error| down(format!("cannot use maintenance note {}: {error:#}", file.display()));
-    let Some(notes) = read(file, watch).map_err(cannot)? else { return Ok(()) };
+/// Looks for a note that takes out the instance on `port` for `program`: its verdict and its end; down for a note that
+/// cannot be read or is not to be trusted. `None` when no note is in force.
+#[must_use]
+pub fn look(file: &Path, program: &str, port: u16, watch: &dyn Watch) -> Option<Outcome> {
+    let notes = match read(file, watch) {
+        Ok(notes) => notes?,
+        Err(error) => return Some(down(format!("cannot use maintenance note {}: {error:#}", file.display())).into()),
+    };
     let now = SystemTime::now();
     let applies = |note: &&Note| {
         [ALL_PROGRAMS, program].contains(&note.group.as_str())
@@ -76,8 +78,8 @@ pub fn look(file: &Path, program: &str, port: u16, watch: &dyn Watch) -> Result<
             && note.is_in_force(now)
     };
     // Of two the stricter one counts.
-    let note = notes.iter().filter(applies).max_by_key(|note| note.mode == Mode::Down);
-    note.map_or(Ok(()), |note| Err(note.verdict(now)))
+    let note = notes.iter().filter(applies).max_by_key(|note| note.mode == Mode::Down)?;
+    Some(Outcome { until: note.until, ..note.verdict(now).into() })
 }
 
 /// The notes of a file; `None` when there is no file.

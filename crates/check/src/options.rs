@@ -5,12 +5,13 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, ArgMatches, Args, Command};
+use clap::{ArgAction, ArgMatches, Args, Command, ValueEnum};
 use client::command_line::{self, Asked, Configured, Program};
 use client::{Account, Target, Watch, duration, options};
 
 use crate::maintenance;
 use crate::only_from::{self, OnlyFrom};
+use crate::outcome::Outcome;
 use crate::render::{Form, Format, Reply};
 use crate::request::{Instance, Request};
 use crate::share::{Key, Sharing};
@@ -22,10 +23,11 @@ use crate::{Check, Validate};
 pub const DEFAULT_BUDGET: Duration = Duration::from_millis(900);
 /// Where the state of `--share` lives: made at install and at boot, owned by the user of the checks.
 const DEFAULT_SHARE_DIR: &str = "/run/mysqlchk";
-/// The options that set how an answer is shown, which instances a request may choose, or where answers are shared: the
+/// The options that set how and where an answer is shown, which instances a request may choose, or where answers are shared: the
 /// answer is the same whatever they are.
-const WITHOUT_BEARING: [&str; 8] = [
+const WITHOUT_BEARING: [&str; 9] = [
     "format",
+    "output",
     "quiet",
     "reason-phrase",
     "allow-port",
@@ -42,9 +44,12 @@ struct Options {
     /// Answer within this time, whatever hangs
     #[arg(long, value_name = "TIME", default_value = "900ms", value_parser = duration::parse_positive, help_heading = "Answer")]
     timeout: Duration,
-    /// Answer in this form; auto is text on a terminal and http elsewhere
+    /// Answer in this form; auto is text on a terminal and in a file of --output, and http elsewhere
     #[arg(long, value_name = "FORM", value_enum, default_value_t, help_heading = "Answer")]
     format: Format,
+    /// Put the answer into this file instead of stdout [default: stdout]
+    #[arg(long, value_name = "FILE", help_heading = "Answer")]
+    output: Option<PathBuf>,
     /// In the text form print nothing when up
     #[arg(long, help_heading = "Answer")]
     quiet: bool,
@@ -87,10 +92,10 @@ pub struct Plan<O> {
     pub target: Target,
     /// Who logs in.
     pub account: Account,
-    /// What the whole run may take.
-    pub budget: Duration,
-    /// How the outcome is shown.
+    /// How the outcome is shown, and in what time.
     pub reply: Reply,
+    /// The file that takes the answer; `None` for stdout.
+    pub output: Option<PathBuf>,
     /// The options of this check alone.
     pub rules: O,
     only_from: Option<OnlyFrom>,
@@ -163,12 +168,13 @@ fn in_force(command: &Command, matches: &ArgMatches) -> String {
 impl<O: Args> Plan<O> {
     fn new(program: &'static str, configured: Configured<Own<O>>, in_force: String) -> Plan<O> {
         let Configured { target, account, own: Own { shared, rules } } = configured;
-        let form = stream::form(shared.format);
+        let Options { timeout: budget, quiet, reason_phrase, .. } = shared;
+        let form = stream::form(shared.format, shared.output.is_some());
         Plan {
             target,
             account,
-            budget: shared.timeout,
-            reply: Reply { program, form, quiet: shared.quiet, reason_phrase: shared.reason_phrase, head: false },
+            reply: Reply { program, form, budget, quiet, reason_phrase, head: false },
+            output: shared.output,
             rules,
             only_from: shared.only_from,
             allowed_ports: shared.allow_port,
@@ -212,12 +218,10 @@ impl<O> Plan<O> {
         }
     }
 
-    /// Looks for an operator's note that takes `target` out.
-    ///
-    /// # Errors
-    /// The verdict of the note, and of one that cannot be read.
-    pub fn note(&self, target: &Target, watch: &dyn Watch) -> Result<(), Verdict> {
-        self.note.as_ref().map_or(Ok(()), |file| maintenance::look(file, self.reply.program, target.port, watch))
+    /// Looks for an operator's note that takes `target` out, or that cannot be read.
+    #[must_use]
+    pub fn note(&self, target: &Target, watch: &dyn Watch) -> Option<Outcome> {
+        self.note.as_ref().and_then(|file| maintenance::look(file, self.reply.program, target.port, watch))
     }
 
     /// What identifies an answer of this check about `target`, when answers are shared: the options in force, and the
@@ -230,25 +234,33 @@ impl<O> Plan<O> {
         Some(Key::new(sharing, program, format!("{program} {version}{in_force}{chosen}")))
     }
 
-    /// Whether anybody sees the facts of this run.
+    /// Whether the facts of this run are shown, here or by a check that shares its answer.
     #[must_use]
     pub fn wants_facts(&self) -> bool {
         self.reply.form == Form::Json || self.sharing.is_some()
+    }
+
+    /// Whether the numbers of this run are shown, here or by a check that shares its answer.
+    #[must_use]
+    pub fn wants_gauges(&self) -> bool {
+        self.reply.form.shows_gauges() || self.sharing.is_some()
     }
 }
 
 /// How a run answers whose options cannot be read: in the form that was typed, where it can be recognised.
 #[must_use]
 pub fn reply_without_options(program: &'static str, arguments: &[OsString]) -> Reply {
-    let typed = arguments.get(1..).unwrap_or_default();
-    let format = match command_line::value_of("--format", typed).and_then(|value| value.into_string().ok()).as_deref() {
-        Some("text") => Format::Text,
-        Some("json") => Format::Json,
-        Some("http") => Format::Http,
-        _ => Format::Auto,
-    };
+    let typed = command_line::value_of("--format", arguments.get(1..).unwrap_or_default());
+    let format = typed.and_then(|value| Format::from_str(value.to_str()?, false).ok()).unwrap_or_default();
+    let form = stream::form(format, typed_output(arguments).is_some());
     // The reason is all the operator gets to see of a check that is not configured, so it goes where HAProxy shows it.
-    Reply { program, form: stream::form(format), quiet: false, reason_phrase: true, head: false }
+    Reply { program, form, budget: DEFAULT_BUDGET, quiet: false, reason_phrase: true, head: false }
+}
+
+/// The file of `--output` that was typed: an error in an option file goes there, too, so that no old answer stands there.
+#[must_use]
+pub fn typed_output(arguments: &[OsString]) -> Option<PathBuf> {
+    command_line::value_of("--output", arguments.get(1..).unwrap_or_default()).map(PathBuf::from)
 }
 
 #[cfg(test)]
@@ -318,7 +330,10 @@ mod tests {
             format!("{:?}", plan.key(&plan.target).unwrap())
         };
         let plain = key("", &[]);
-        assert_eq!(plain, key("", &["--format=json", "--quiet", "--reason-phrase", "--allow-port=3307"]));
+        assert_eq!(
+            plain,
+            key("", &["--format=json", "--output=/a", "--quiet", "--reason-phrase", "--allow-port=3307"])
+        );
         for words in [
             &["--require-writable"][..],
             &["--user=other"],

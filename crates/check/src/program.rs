@@ -2,13 +2,15 @@
 
 use client::Session;
 
+use crate::gauge::Gauge;
 use crate::verdict::Verdict;
 
-/// The whole of a check's `main.rs` but its modules: `check::main!("what it answers, for --help")`.
+/// The whole of a check's `main.rs` but its modules: `check::main!("what it answers, for --help")`; for a check that
+/// measures something with the function that lists it, `check::main!("...", gauges::measured)`.
 #[macro_export]
 #[expect(clippy::crate_in_macro_def, reason = "the modules of the check")]
 macro_rules! main {
-    ($about:literal) => {
+    ($about:literal $(, $gauges:path)?) => {
         struct Program;
 
         impl $crate::Check for Program {
@@ -27,6 +29,11 @@ macro_rules! main {
             fn judge(facts: &Self::Facts, options: &Self::Options) -> $crate::Verdict {
                 crate::rules::judge(facts, options)
             }
+            $(
+                fn gauges(facts: &Self::Facts, options: &Self::Options) -> Vec<$crate::Gauge> {
+                    $gauges(facts, options)
+                }
+            )?
         }
 
         $crate::watchdog::entry!($crate::run::<Program>);
@@ -52,6 +59,13 @@ pub trait Check {
 
     /// Judges the answer. Pure: no I/O, no clock.
     fn judge(facts: &Self::Facts, options: &Self::Options) -> Verdict;
+
+    /// The numbers among the facts, with the limits of the options: for the forms that show numbers, and not made for
+    /// others. Pure. By default there are none.
+    #[must_use]
+    fn gauges(_: &Self::Facts, _: &Self::Options) -> Vec<Gauge> {
+        Vec::new()
+    }
 }
 
 /// Refuses options that contradict each other.

@@ -12,8 +12,8 @@ use rustix::io::{pread, pwrite};
 use watchdog::clock::{monotonic_ns, wall_ns};
 
 const HEADER: usize = 24;
-/// The longest text, in bytes: 256 channels of replication status, with long names.
-pub const TEXT_MAX: usize = 64 * 1024;
+/// The longest text, in bytes: 256 channels of replication status, with long names and the numbers of each.
+pub const TEXT_MAX: usize = 160 * 1024;
 /// Where the holder of the lock notes until when it is busy.
 const BUSY_UNTIL: usize = HEADER + TEXT_MAX;
 /// What is read at once, in bytes: nearly every text is shorter.

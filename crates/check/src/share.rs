@@ -18,12 +18,11 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
-use serde_json::Value;
 use watchdog::alarm;
 
 use crate::deadline::Deadline;
+use crate::outcome::Outcome;
 use crate::record::{self, Stamp};
-use crate::render::Outcome;
 use crate::step::Step;
 use crate::verdict::{Verdict, down, drain, up};
 
@@ -97,19 +96,22 @@ impl Key {
     /// What to write into the file when the check ends after `time` without an answer: bytes and their offsets.
     #[must_use]
     pub fn late_record(&self, verdict: &Verdict, time: Duration) -> Vec<(u64, Vec<u8>)> {
-        let record = self.as_record(GAVE_UP, verdict, &Value::Null);
+        let record = self.as_record(GAVE_UP, &verdict.clone().into());
         record::pieces(Stamp::now().later(time), record.as_bytes())
     }
 
-    fn as_record(&self, word: &str, verdict: &Verdict, facts: &Value) -> String {
-        format!("{}\n{word}: {}\n{facts}", self.text, verdict.reason())
+    /// The key, the verdict, the facts and the numbers, whatever the form of this check: the others have forms of their own.
+    fn as_record(&self, word: &str, outcome: &Outcome) -> String {
+        let gauges = serde_json::to_string(&outcome.gauges).unwrap_or_default();
+        format!("{}\n{word}: {}\n{}\n{gauges}", self.text, outcome.verdict.reason(), outcome.facts)
     }
 
     /// The answer in a record of this key; the answer of a check that gave up only for one that waited.
     #[must_use]
     pub fn read_record(&self, record: &[u8], waited: bool) -> Option<Outcome> {
         let rest = std::str::from_utf8(record).ok()?.strip_prefix(self.text.as_str())?.strip_prefix('\n')?;
-        let (verdict, facts) = rest.split_once('\n')?;
+        let (verdict, rest) = rest.split_once('\n')?;
+        let (facts, gauges) = rest.split_once('\n')?;
         let verdict = match verdict.split_once(": ")? {
             ("up", reason) => up(reason),
             ("drain", reason) => drain(reason),
@@ -117,7 +119,8 @@ impl Key {
             (GAVE_UP, reason) if waited => down(reason),
             _ => return None,
         };
-        Some(Outcome { verdict, facts: serde_json::from_str(facts).ok()?, share: "shared".to_owned() })
+        let (facts, gauges) = (serde_json::from_str(facts).ok()?, serde_json::from_str(gauges).ok()?);
+        Some(Outcome { facts, gauges, share: "shared".to_owned(), ..verdict.into() })
     }
 
     /// Waits for the lock, which the check has that asks now. The deadline ends the wait.
@@ -169,8 +172,7 @@ impl Lock<'_> {
     fn publish(self, outcome: &Outcome) -> Result<(), String> {
         let Key { limit, path, .. } = self.key;
         let asked = self.asked.max(Stamp::now().earlier(limit.saturating_sub(GRACE)));
-        let Outcome { verdict, facts, .. } = outcome;
-        let record = self.key.as_record(verdict.word(), verdict, facts);
+        let record = self.key.as_record(outcome.verdict.word(), outcome);
         let is_written = record::write(self.file, asked, record.as_bytes());
         if is_written { Ok(()) } else { Err(format!("the answer does not fit into {}", path.display())) }
     }
@@ -222,6 +224,7 @@ fn cannot(verb: &str, path: &Path, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gauge::{Gauge, Quantity};
 
     fn key(text: &str) -> Key {
         let sharing = Sharing { limit: Duration::from_millis(500), directory: "/nowhere".into() };
@@ -232,10 +235,13 @@ mod tests {
     fn an_answer_is_found_by_its_own_question_only() {
         let asked = key("a");
         let facts = serde_json::json!({"read_only": "0"});
-        let verdict = down("read_only is ON, not OFF");
-        let text = asked.as_record("down", &verdict, &facts);
+        let seconds = |seconds| Some(Quantity::Time(Duration::from_secs(seconds)));
+        let lag = Gauge::new("lag", "replication_lag", "The lag.", seconds(4)).within(None, seconds(30));
+        let gauges = vec![lag.of("channel", "a \"b\"\nc"), Gauge::new("n", "n", "", Some(Quantity::Count(u64::MAX)))];
+        let outcome = Outcome { facts, gauges, share: "asked".into(), ..down("read_only is ON, not OFF").into() };
+        let text = asked.as_record("down", &outcome);
         let found = asked.read_record(text.as_bytes(), false).unwrap();
-        assert_eq!(found, Outcome { verdict, facts, share: "shared".into() });
+        assert_eq!(found, Outcome { share: "shared".into(), ..outcome });
         assert!(key("b").read_record(text.as_bytes(), true).is_none());
         assert!(key("a2").read_record(text.as_bytes(), true).is_none());
         assert_ne!(key("a").path, key("b").path);
@@ -251,7 +257,9 @@ mod tests {
 
     #[test]
     fn what_is_no_record_is_no_answer() {
-        for text in ["", "a", "a\n", "a\nup: x", "a\nmaybe: x\nnull", "a\nup: x\n{", "a\nup\nnull"] {
+        assert!(key("a").read_record(b"a\nup: x\nnull\n[]", true).is_some());
+        let none = ["", "a", "a\n", "a\nup: x", "a\nup: x\nnull", "a\nmaybe: x\nnull\n[]", "a\nup: x\n{\n[]"];
+        for text in none.into_iter().chain(["a\nup\nnull\n[]", "a\nup: x\nnull\n", "a\nup: x\nnull\n[{}]"]) {
             assert!(key("a").read_record(text.as_bytes(), true).is_none(), "{text:?}");
         }
     }

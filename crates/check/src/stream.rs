@@ -1,24 +1,31 @@
 //! Talking to the client: one request from stdin, one answer to stdout, and an end that is not a reset.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::AsFd;
-use rustix::io::{Errno, read, write};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::{Errno, read};
 use watchdog::alarm;
+use watchdog::output::Output;
 
 use crate::render::{Form, Format};
 use crate::request::{self, REQUEST_MAX, Request, is_whole};
+use crate::verdict::{Verdict, misconfigured};
 
-/// The form that this run answers in.
+/// The form that this run answers in, `into_a_file` or to stdout.
 #[must_use]
-pub fn form(format: Format) -> Form {
+pub fn form(format: Format, into_a_file: bool) -> Form {
     match format {
-        Format::Auto if is_terminal() => Form::Text,
+        Format::Auto if into_a_file || is_terminal() => Form::Text,
         Format::Auto | Format::Http => Form::Http,
         Format::Text => Form::Text,
         Format::Json => Form::Json,
+        Format::Nagios => Form::Nagios,
+        Format::Prometheus if !into_a_file && is_socket(rustix::stdio::stdout()) => Form::Scrape,
+        Format::Prometheus => Form::Prometheus,
+        Format::Agent => Form::Agent,
     }
 }
 
@@ -26,6 +33,25 @@ pub fn form(format: Format) -> Form {
 fn is_terminal() -> bool {
     static IS_TERMINAL: OnceLock<bool> = OnceLock::new();
     *IS_TERMINAL.get_or_init(|| rustix::termios::isatty(rustix::stdio::stdout()))
+}
+
+fn is_socket(descriptor: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(descriptor)
+        .is_ok_and(|about| rustix::fs::FileType::from_raw_mode(about.st_mode) == rustix::fs::FileType::Socket)
+}
+
+/// From now on the answer goes into `file`, where there is one. It was named first that is named here twice.
+///
+/// # Errors
+/// A path that cannot be that of a file. A client that waits: it would get nothing.
+pub fn answer_into(file: Option<&Path>, program: &str) -> Result<(), Verdict> {
+    let Some(file) = file else { return Ok(()) };
+    if is_socket(rustix::stdio::stdin()) {
+        return Err(misconfigured("`--output` cannot be used in a service"));
+    }
+    let output = Output::new(file, program);
+    alarm::answer_into(output.ok_or_else(|| misconfigured("`--output` needs the path of a file"))?);
+    Ok(())
 }
 
 /// Reads stdin up to the blank line that ends a request, [`REQUEST_MAX`] bytes or `patience`, whichever comes first.
@@ -67,7 +93,8 @@ fn read_until(end: Instant, buffer: &mut [u8]) -> Option<usize> {
     }
 }
 
-/// Writes `bytes` to stdout in one write, unless the timer answered before; returns whether the bytes are out.
+/// Writes `bytes` to stdout in one write, or puts them into the file of [`answer_into`], unless the timer answered before;
+/// returns whether the bytes are out.
 ///
 /// A client that went away is not an error: the check was made.
 #[must_use]
@@ -75,14 +102,7 @@ pub fn answer(bytes: &str, status: u8) -> bool {
     if !alarm::claim(status) {
         return false;
     }
-    let mut rest = bytes.as_bytes();
-    while !rest.is_empty() {
-        match write(rustix::stdio::stdout(), rest) {
-            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-            Err(Errno::INTR) => {}
-            Err(_) => break,
-        }
-    }
+    alarm::deliver(bytes.as_bytes());
     alarm::answered();
     true
 }
@@ -104,7 +124,10 @@ pub fn leave(closing: impl FnOnce(), patience: impl FnOnce() -> Option<Duration>
 /// Prints help and the like for a person. Not to a socket: the client of a service expects a response, so that is refused.
 #[must_use]
 pub fn print_for_a_person(text: &str) -> bool {
-    let is_socket = rustix::fs::fstat(rustix::stdio::stdout())
-        .is_ok_and(|about| rustix::fs::FileType::from_raw_mode(about.st_mode) == rustix::fs::FileType::Socket);
-    !is_socket && answer(text, 0)
+    if is_socket(rustix::stdio::stdout()) || !alarm::claim(0) {
+        return false;
+    }
+    alarm::print(text.as_bytes());
+    alarm::answered();
+    true
 }

@@ -84,6 +84,17 @@ impl Verdict {
         }
     }
 
+    /// The exit status and the word of a Nagios plugin.
+    #[must_use]
+    pub fn nagios(&self) -> (u8, &'static str) {
+        match self.state {
+            State::Up => (0, "OK"),
+            State::Drain => (1, "WARNING"),
+            State::Down => (2, "CRITICAL"),
+            State::Misconfigured => (3, "UNKNOWN"),
+        }
+    }
+
     /// What was found, in one presentable line, however long.
     #[must_use]
     pub fn reason(&self) -> &str {

@@ -114,7 +114,7 @@ fn members(size: Option<u64>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use client::Variable;
 
@@ -122,7 +122,7 @@ mod tests {
         text.into()
     }
 
-    fn synced() -> Facts {
+    pub(crate) fn synced() -> Facts {
         Facts {
             wsrep_on: some("1"),
             wsrep_provider: some("/usr/lib/galera/libgalera_smm.so"),
@@ -144,7 +144,7 @@ mod tests {
         }
     }
 
-    fn options() -> Options {
+    pub(crate) fn options() -> Options {
         Options {
             available_when_donor: Donor::Never,
             available_when_desynced: false,

@@ -44,22 +44,29 @@ fn judge_channels(facts: &Facts, options: &Options) -> Verdict {
             IfNotReplica::Down => down("no replication is configured"),
         };
     }
-    // Servers compare the names of channels without regard to case.
-    let is = |channel: &Channel, name: &str| channel.name.eq_ignore_ascii_case(name);
     if let Some(absent) = options.channel.iter().find(|name| !facts.channels.iter().any(|channel| is(channel, name))) {
         return down(format!("channel `{absent}` is not configured"));
     }
-    let asked = |channel: &&Channel| options.channel.is_empty() || options.channel.iter().any(|name| is(channel, name));
     let worst = facts
         .channels
         .iter()
-        .filter(asked)
+        .filter(|channel| is_asked(channel, options))
         .map(|channel| (find(channel, options), channel))
         .max_by(|(one, _), (other, _)| one.cmp(other));
     match worst {
         Some((finding, channel)) => verdict(&finding, channel, options, facts.channels.len() > 1),
         None => down("no channel was judged"),
     }
+}
+
+/// Whether a channel has this name: servers compare the names without regard to case.
+fn is(channel: &Channel, name: &str) -> bool {
+    channel.name.eq_ignore_ascii_case(name)
+}
+
+/// Whether a channel is judged.
+pub(crate) fn is_asked(channel: &Channel, options: &Options) -> bool {
+    options.channel.is_empty() || options.channel.iter().any(|name| is(channel, name))
 }
 
 /// Both limits are inclusive.
@@ -91,12 +98,25 @@ fn find_by_lag(channel: &Channel, connecting: bool, options: &Options) -> Findin
         Lag::Unknown(_) => Finding::LagUnknown,
         Lag::Ahead(ahead) if *ahead > options.max_lag => Finding::Ahead(*ahead),
         Lag::Ahead(_) => Finding::InTime(Duration::ZERO),
-        // What was not asked for: a delayed replica is behind by its delay on purpose.
-        Lag::Behind(lag) => match lag.saturating_sub(channel.delay.unwrap_or_default()) {
+        Lag::Behind(lag) => match beyond_delay(*lag, channel) {
             lag if lag > options.max_lag => Finding::Late(lag),
             lag if options.drain_lag.is_some_and(|limit| lag > limit) => Finding::Draining(lag),
             lag => Finding::InTime(lag),
         },
+    }
+}
+
+/// The lag that was not asked for: a delayed replica is behind by its delay on purpose.
+fn beyond_delay(lag: Duration, channel: &Channel) -> Duration {
+    lag.saturating_sub(channel.delay.unwrap_or_default())
+}
+
+/// The lag that is held against the limits; `None` when it is unknown, also because it is too far in the future.
+pub(crate) fn judged_lag(channel: &Channel, options: &Options) -> Option<Duration> {
+    match &channel.lag {
+        Lag::Unknown(_) => None,
+        Lag::Ahead(ahead) => (*ahead <= options.max_lag).then_some(Duration::ZERO),
+        Lag::Behind(lag) => Some(beyond_delay(*lag, channel)),
     }
 }
 
@@ -223,7 +243,7 @@ fn judge_member(facts: &Facts, role: Role, options: &Options) -> Verdict {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use client::group::Membership;
 
@@ -241,7 +261,7 @@ mod tests {
         Channel { name: name.into(), ..channel }
     }
 
-    fn options() -> Options {
+    pub(crate) fn options() -> Options {
         Options {
             max_lag: Duration::from_secs(30),
             drain_lag: None,

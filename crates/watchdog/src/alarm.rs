@@ -18,9 +18,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use libc::c_int;
-use rustix::io::{pwrite, write};
+use rustix::io::{Errno, pwrite, write};
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use rustix::stdio::{stdin, stdout};
+
+use crate::output::Output;
 
 /// How long an answer that is being written when the time is over may still take, in microseconds.
 const GRACE_US: libc::suseconds_t = 20_000;
@@ -35,7 +37,7 @@ const STACK: usize = 32 * 1024;
 /// An answer in place of the program.
 #[derive(Debug)]
 pub struct Answer {
-    /// Written to stdout.
+    /// Written to stdout, or to the file of [`answer_into`].
     pub response: String,
     /// Written to the file of [`attach_file`], where there is one: bytes and their offsets, in this order. What comes
     /// after a write that fails is left out.
@@ -64,11 +66,12 @@ static INTERRUPTS: AtomicBool = AtomicBool::new(false);
 static LATE: AtomicPtr<Late> = AtomicPtr::new(ptr::null_mut());
 static CRASHED: AtomicPtr<Answer> = AtomicPtr::new(ptr::null_mut());
 static FILE: OnceLock<OwnedFd> = OnceLock::new();
+static OUTPUT: OnceLock<Output> = OnceLock::new();
 /// Whether the file is still to be written to.
 static ATTACHED: AtomicBool = AtomicBool::new(false);
 
-/// After `left`, or when the program crashes, the answer of [`if_late`] or [`if_crashed`] goes to stdout and the process
-/// ends, unless it has answered before.
+/// After `left`, or when the program crashes, the answer of [`if_late`] or [`if_crashed`] is delivered and the process ends,
+/// unless it has answered before.
 ///
 /// # Errors
 /// When the system refuses the handlers or the timer.
@@ -177,6 +180,24 @@ pub fn detach_file() {
     ATTACHED.store(false, Ordering::Release);
 }
 
+/// From now on answers go into this file instead of stdout; the first of two counts.
+pub fn answer_into(output: Output) {
+    ignore_limits_of_files();
+    let _ = OUTPUT.set(output);
+}
+
+/// Hands an answer over that was claimed: to stdout, or into the file of [`answer_into`]. When the file cannot be written,
+/// the cause goes to stdout, and the exit status is 2: what stands in the file is not this answer.
+pub fn deliver(bytes: &[u8]) {
+    let Some(output) = OUTPUT.get() else { return print(bytes) };
+    if let Err(cause) = output.put(bytes) {
+        for part in [output.complaint(), cause.words(), "\n"] {
+            print(part.as_bytes());
+        }
+        ANSWERED.store(2 + 1, Ordering::SeqCst);
+    }
+}
+
 /// Takes the right to answer, with the exit status that goes with it; `false` when there is an answer already.
 #[must_use]
 pub fn claim(status: u8) -> bool {
@@ -217,7 +238,7 @@ extern "C" fn end(signal: c_int) {
     // When the program was faster, its own answer and status stand.
     if claim(answer.map_or(1, |answer| answer.status)) {
         if let Some(answer) = answer {
-            write_all(answer.response.as_bytes());
+            deliver(answer.response.as_bytes());
             if let Some(file) = FILE.get().filter(|_| ATTACHED.load(Ordering::Acquire)) {
                 let _ = answer.pieces.iter().all(|(at, bytes)| pwrite(file, bytes, *at) == Ok(bytes.len()));
             }
@@ -252,13 +273,25 @@ fn is_connected() -> bool {
     })
 }
 
-fn write_all(mut bytes: &[u8]) {
+/// Writes to stdout. A client that went away is not an error.
+pub fn print(bytes: &[u8]) {
+    let _ = write_all(stdout(), bytes);
+}
+
+/// Writes all of it.
+///
+/// # Errors
+/// What the system reports.
+pub(crate) fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
     while !bytes.is_empty() {
-        match write(stdout(), bytes) {
-            Ok(count) if count > 0 => bytes = bytes.get(count..).unwrap_or_default(),
-            _ => return,
+        match write(file, bytes) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
         }
     }
+    Ok(())
 }
 
 /// Half-closes and reads what the client has sent, so that the client sees an end and not a reset. Waits for nothing.

@@ -10,6 +10,7 @@
 
 pub mod alarm;
 pub mod clock;
+pub mod output;
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
