@@ -79,6 +79,10 @@ pub struct Line {
     pub last_chk: String,
     /// How many checks have failed while the server was up, `chkfail`; empty for what is not checked.
     pub failed_checks: String,
+    /// The weight in force, after what an agent made of it.
+    pub weight: String,
+    /// What the agent reported last, in words; empty without one.
+    pub last_agent: String,
 }
 
 /// How long a reload may take.
@@ -227,6 +231,8 @@ impl Haproxy {
                     check_code: take("check_code"),
                     last_chk: take("last_chk"),
                     failed_checks: take("chkfail"),
+                    weight: take("weight"),
+                    last_agent: take("last_agt"),
                 }
             })
             .collect();

@@ -33,7 +33,7 @@ pub fn trixie() -> &'static Root {
     ROOT.get_or_init(|| Root::find("trixie"))
 }
 
-/// An inetd, and what boots a systemd.
+/// An inetd, what boots a systemd, and `promtool`.
 pub fn bookworm() -> &'static Root {
     static ROOT: OnceLock<Root> = OnceLock::new();
     ROOT.get_or_init(|| Root::find("bookworm"))

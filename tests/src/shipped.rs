@@ -33,18 +33,29 @@ pub fn installed_programs() -> Vec<&'static str> {
 /// switched on.
 #[must_use]
 pub fn services(file_name: &str, server: &Server) -> Services {
-    let account = &user::unprivileged().name;
     let services = Services::read(file("xinetd.d").join(file_name));
-    services.names().iter().fold(services, |services, name| {
-        services
-            .set(name, "disable", "no")
-            .set(name, "bind", server.ip())
-            .set(name, "user", account)
-            .set(name, "server", program::binary(name).display())
-            .append(name, "server_args", &format!("--user={account} --socket={}", server.socket().display()))
-            .set(name, "only_from", "127.0.0.0/8")
-            .set(name, "banner_fail", banner().display())
-    })
+    services.names().iter().fold(services, |services, name| switch_on(services, name, server))
+}
+
+/// One service of `xinetd.d/FILE` in the same way; the others of the file are off, as shipped.
+#[must_use]
+pub fn service(file_name: &str, name: &str, server: &Server) -> Services {
+    switch_on(Services::read(file("xinetd.d").join(file_name)), name, server)
+}
+
+fn switch_on(services: Services, name: &str, server: &Server) -> Services {
+    let account = &user::unprivileged().name;
+    let installed = PathBuf::from(services.value(name, "server").expect("a program"));
+    let program = installed.file_name().and_then(|name| name.to_str()).expect("the name of a program");
+    let has_banner = services.value(name, "banner_fail").is_some();
+    let services = services
+        .set(name, "disable", "no")
+        .set(name, "bind", server.ip())
+        .set(name, "user", account)
+        .set(name, "server", program::binary(program).display())
+        .append(name, "server_args", &format!("--user={account} --socket={}", server.socket().display()))
+        .set(name, "only_from", "127.0.0.0/8");
+    if has_banner { services.set(name, "banner_fail", banner().display()) } else { services }
 }
 
 /// The banner where everybody may read it: a copy, made once, since another xinetd may be reading it now.
