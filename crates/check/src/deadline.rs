@@ -18,7 +18,7 @@ use crate::verdict::{Verdict, down, misconfigured};
 
 /// Makes the answer in place of the program, from a verdict, the times of the steps where they are wanted, and in how long
 /// it may be sent.
-type InPlace = dyn Fn(&Verdict, &dyn Fn() -> Times, Duration) -> Answer;
+type InPlace = dyn Fn(Verdict, &dyn Fn() -> Times, Duration) -> Answer;
 
 /// The budget of a run, and how far the run has come.
 pub struct Deadline {
@@ -48,7 +48,7 @@ impl Deadline {
     pub fn new(
         started: Instant,
         budget: Duration,
-        in_place: impl Fn(&Verdict, &dyn Fn() -> Times, Duration) -> Answer + 'static,
+        in_place: impl Fn(Verdict, &dyn Fn() -> Times, Duration) -> Answer + 'static,
     ) -> Deadline {
         Deadline {
             started,
@@ -78,7 +78,7 @@ impl Deadline {
     }
 
     /// From the next step on this makes the answer in place of the program.
-    pub fn answer_with(&self, in_place: impl Fn(&Verdict, &dyn Fn() -> Times, Duration) -> Answer + 'static) {
+    pub fn answer_with(&self, in_place: impl Fn(Verdict, &dyn Fn() -> Times, Duration) -> Answer + 'static) {
         *self.in_place.borrow_mut() = Box::new(in_place);
     }
 
@@ -99,10 +99,10 @@ impl Deadline {
         let in_place = self.in_place.borrow();
         // When the time is over this step has taken all that is left of it.
         let (budget, left) = (self.budget.get(), self.budget.get().saturating_sub(now));
-        let late = |step| in_place(&blame(step, self.late(step)), &|| self.times_until(budget), left);
+        let late = |step| in_place(blame(step, self.late(step)), &|| self.times_until(budget), left);
         alarm::if_late(late(step), (step == Step::Connect).then(|| late(Step::Login)));
         if let Some(reason) = step.crashed() {
-            alarm::if_crashed(in_place(&blame(step, reason.to_owned()), &Times::new, Duration::ZERO));
+            alarm::if_crashed(in_place(blame(step, reason.to_owned()), &Times::new, Duration::ZERO));
         }
     }
 
@@ -146,8 +146,9 @@ impl Deadline {
         set(self.left().ok_or_else(late)?).map_err(|error| down(format!("cannot set a timer: {}", error.kind())))
     }
 
+    /// Made whenever a step begins: so without the machinery of `format!`.
     fn late(&self, step: Step) -> String {
-        format!("no verdict within {} (while {step})", duration::show(self.budget.get()))
+        ["no verdict within ", &duration::show(self.budget.get()), " (while ", step.words(), ")"].concat()
     }
 }
 
@@ -171,7 +172,7 @@ mod tests {
     use super::*;
 
     fn deadline(budget: Duration) -> Deadline {
-        let answer = |verdict: &Verdict, _: &dyn Fn() -> Times, _: Duration| Answer {
+        let answer = |verdict: Verdict, _: &dyn Fn() -> Times, _: Duration| Answer {
             response: verdict.to_string(),
             pieces: Vec::new(),
             status: 1,

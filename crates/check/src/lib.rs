@@ -138,11 +138,14 @@ fn caught<T>(deadline: &Deadline, stage: impl FnOnce() -> Result<T, Verdict>) ->
 }
 
 /// Makes the answer in place of the program, for the client and for the checks that wait for the answer of `key`.
-fn in_place(reply: &Reply, key: Option<&Key>) -> impl Fn(&Verdict, &dyn Fn() -> Times, Duration) -> Answer + 'static {
+fn in_place(reply: &Reply, key: Option<&Key>) -> impl Fn(Verdict, &dyn Fn() -> Times, Duration) -> Answer + 'static {
     let (reply, key) = (reply.clone(), key.cloned());
-    move |verdict, times, left| Answer {
-        response: reply.render(&verdict.clone().into(), times),
-        pieces: key.as_ref().map(|key| key.late_record(verdict, left)).unwrap_or_default(),
-        status: reply.exit_status(verdict),
+    move |verdict, times, left| {
+        let outcome = Outcome::from(verdict);
+        Answer {
+            response: reply.render(&outcome, times),
+            pieces: key.as_ref().map(|key| key.late_record(&outcome, left)).unwrap_or_default(),
+            status: reply.exit_status(&outcome.verdict),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What a run found.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use serde_json::Value;
@@ -19,11 +20,11 @@ pub struct Outcome {
     /// The end of the operator's note that gave the verdict; `None` without a note or an end.
     pub until: Option<SystemTime>,
     /// Where the answer is from: `off`, `asked`, `shared`, or why sharing was not possible.
-    pub share: String,
+    pub share: Cow<'static, str>,
 }
 
 impl From<Verdict> for Outcome {
     fn from(verdict: Verdict) -> Outcome {
-        Outcome { verdict, facts: Value::Null, gauges: Vec::new(), until: None, share: "off".to_owned() }
+        Outcome { verdict, facts: Value::Null, gauges: Vec::new(), until: None, share: Cow::Borrowed("off") }
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! Whatever is wrong with directory or file, the check is made as if the option were absent.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -61,10 +62,10 @@ pub fn once(key: Option<&Key>, deadline: &Deadline, ask: impl FnOnce() -> Result
         Ok(Waited::Answer(outcome)) => outcome,
         Ok(Waited::Lock(lock)) => {
             let outcome = ask();
-            let share = lock.publish(&outcome).map_or_else(|why| why, |()| "asked".to_owned());
+            let share = lock.publish(&outcome).map_or_else(Cow::Owned, |()| Cow::Borrowed("asked"));
             Outcome { share, ..outcome }
         }
-        Err(share) => Outcome { share, ..ask() },
+        Err(why) => Outcome { share: why.into(), ..ask() },
     }
 }
 
@@ -95,8 +96,8 @@ impl Key {
 
     /// What to write into the file when the check ends after `time` without an answer: bytes and their offsets.
     #[must_use]
-    pub fn late_record(&self, verdict: &Verdict, time: Duration) -> Vec<(u64, Vec<u8>)> {
-        let record = self.as_record(GAVE_UP, &verdict.clone().into());
+    pub fn late_record(&self, outcome: &Outcome, time: Duration) -> Vec<(u64, Vec<u8>)> {
+        let record = self.as_record(GAVE_UP, outcome);
         record::pieces(Stamp::now().later(time), record.as_bytes())
     }
 
@@ -120,7 +121,7 @@ impl Key {
             _ => return None,
         };
         let (facts, gauges) = (serde_json::from_str(facts).ok()?, serde_json::from_str(gauges).ok()?);
-        Some(Outcome { facts, gauges, share: "shared".to_owned(), ..verdict.into() })
+        Some(Outcome { facts, gauges, share: Cow::Borrowed("shared"), ..verdict.into() })
     }
 
     /// Waits for the lock, which the check has that asks now. The deadline ends the wait.
@@ -250,7 +251,7 @@ mod tests {
     #[test]
     fn an_answer_that_gave_up_is_for_those_who_waited() {
         let (asked, verdict) = (key("a"), down("no verdict within 900ms (while logging in)"));
-        let [(_, text), _] = asked.late_record(&verdict, Duration::ZERO).try_into().unwrap();
+        let [(_, text), _] = asked.late_record(&verdict.clone().into(), Duration::ZERO).try_into().unwrap();
         assert_eq!(asked.read_record(&text, true).unwrap().verdict, verdict);
         assert!(asked.read_record(&text, false).is_none());
     }

@@ -1,6 +1,5 @@
 //! The steps of a run, in their order, and how long each took.
 
-use std::fmt;
 use std::time::Duration;
 
 use client::Stage;
@@ -61,6 +60,22 @@ impl Step {
         }
     }
 
+    /// What is going on, to stand after `while`.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Step::Options => "reading the options",
+            Step::Request => "reading the request",
+            Step::Maintenance => "reading the maintenance note",
+            Step::Share => "waiting for a shared answer",
+            Step::Resolve => "looking up the host name",
+            Step::Connect => "connecting",
+            Step::Login => "logging in",
+            Step::Query => "querying",
+            Step::Answer => "answering",
+        }
+    }
+
     /// The reason when the program crashes in this step; `None` where it is that of the step before.
     pub(crate) fn crashed(self) -> Option<&'static str> {
         match self {
@@ -71,23 +86,6 @@ impl Step {
             Step::Connect => Some(GAVE_UP),
             Step::Maintenance | Step::Share | Step::Login | Step::Query | Step::Answer => None,
         }
-    }
-}
-
-/// What is going on, to stand after `while`.
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Step::Options => "reading the options",
-            Step::Request => "reading the request",
-            Step::Maintenance => "reading the maintenance note",
-            Step::Share => "waiting for a shared answer",
-            Step::Resolve => "looking up the host name",
-            Step::Connect => "connecting",
-            Step::Login => "logging in",
-            Step::Query => "querying",
-            Step::Answer => "answering",
-        })
     }
 }
 
