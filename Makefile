@@ -106,7 +106,7 @@ install: $(BINARIES) ## binaries, services, manual pages and an example option f
 	test -n "$(DESTDIR)" || getent passwd mysqlchk >/dev/null || \
 		useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin mysqlchk
 	@# What an operator has edited stays; ours is put beside it as FILE.new, which xinetd does not read.
-	@for service in mysqlchk galera-chk; do \
+	@for service in mysqlchk galera-chk mysqlchk-agent mysqlchk-metrics; do \
 		file=$(DESTDIR)/etc/xinetd.d/$$service; \
 		sed -e 's|/usr/local/bin|$(PREFIX)/bin|' xinetd.d/$$service > $$file.new || exit 1; \
 		chmod 0644 $$file.new; \
@@ -118,5 +118,5 @@ install: $(BINARIES) ## binaries, services, manual pages and an example option f
 deps: ## what demo and test need from Debian; installs it as root, names it otherwise
 	@tests/deps
 
-roots: ## MySQL 9, MariaDB 11.8 and HAProxy 3.2 for test, unpacked below the target directory; installs nothing
+roots: ## MySQL 9, MariaDB 11.8, HAProxy 3.2 and promtool for test, unpacked below the target directory; installs nothing
 	@tests/roots

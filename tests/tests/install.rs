@@ -14,6 +14,9 @@ use lab::scratch::Scratch;
 use lab::xinetd::Services;
 use lab::{address, shipped, user, wait};
 
+/// The files of services.
+const SERVICES: [&str; 4] = ["mysqlchk", "galera-chk", "mysqlchk-agent", "mysqlchk-metrics"];
+
 /// The text of a file of the project.
 fn text_of(path: &str) -> String {
     let path = shipped::file(path);
@@ -115,7 +118,7 @@ fn every_file_gets_its_place_and_its_mode() {
         for name in names("haproxy", "cfg").into_iter().chain(names("haproxy", "conf")) {
             wanted.insert(format!("{doc}/haproxy/{name}"), 0o644);
         }
-        for name in ["xinetd.d/mysqlchk", "xinetd.d/galera-chk", "mysqlchk/busy.http"] {
+        for name in SERVICES.map(|file| format!("xinetd.d/{file}")).iter().chain([&"mysqlchk/busy.http".to_owned()]) {
             wanted.insert(format!("/etc/{name}"), 0o644);
         }
         wanted.insert("/etc/mysqlchk/my.cnf".to_owned(), 0o640);
@@ -187,15 +190,16 @@ fn the_paths_in_the_service_files_are_those_of_the_installation() {
     for prefix in ["/usr/local", "/usr", "/opt/checks"] {
         let root = Root::new();
         root.install(&[&format!("PREFIX={prefix}")]);
-        for file in ["mysqlchk", "galera-chk"] {
+        for file in SERVICES {
             let installed = root.read(&format!("/etc/xinetd.d/{file}"));
             let moved = text_of(&format!("xinetd.d/{file}")).replace("/usr/local/bin", &format!("{prefix}/bin"));
             assert_eq!(installed, moved);
             let services = Services::new(installed);
             for name in services.names() {
                 let server = services.value(&name, "server").unwrap();
-                assert_eq!(server, format!("{prefix}/bin/{name}"));
-                for path in [server, services.value(&name, "banner_fail").unwrap()] {
+                let program = name.trim_end_matches("-agent").trim_end_matches("-metrics");
+                assert_eq!(server, format!("{prefix}/bin/{program}"));
+                for path in [Some(server), services.value(&name, "banner_fail")].into_iter().flatten() {
                     assert!(root.path(&path).is_file(), "{name} names {path}, which is not installed");
                 }
             }

@@ -271,6 +271,43 @@ fn the_shipped_files_say_what_a_service_of_many_short_connections_needs() {
     }
 }
 
+/// They differ from the checks in the form, the port and what is sent to a client that is turned away.
+#[test]
+fn the_services_of_the_agent_and_of_the_metrics_are_off_and_like_the_others() {
+    let checks = Services::read(shipped::file("xinetd.d/mysqlchk"));
+    for (file, kind, form, port, banner) in [
+        ("mysqlchk-agent", "agent", "agent", "9202", None),
+        ("mysqlchk-metrics", "metrics", "prometheus", "9203", Some("/etc/mysqlchk/busy.http")),
+    ] {
+        let services = Services::read(shipped::file("xinetd.d").join(file));
+        assert_eq!(services.names(), [REPLICATION, GALERA].map(|program| format!("{program}-{kind}")));
+        for program in [REPLICATION, GALERA] {
+            let value = |attribute| services.value(&format!("{program}-{kind}"), attribute);
+            for (attribute, wanted) in [
+                ("disable", "yes"),
+                ("port", port),
+                ("server", &format!("/usr/local/bin/{program}")),
+                ("server_args", &format!("--format={form}")),
+            ] {
+                assert_eq!(value(attribute).as_deref(), Some(wanted), "{attribute} of {program} in {file}");
+            }
+            assert_eq!(value("banner_fail").as_deref(), banner, "{program} in {file}");
+            let shared =
+                ["type", "protocol", "socket_type", "wait", "user", "passenv", "only_from", "cps", "instances"];
+            for attribute in shared.into_iter().chain(["per_source", "log_on_success", "log_on_failure"]) {
+                assert_eq!(
+                    value(attribute),
+                    checks.value(REPLICATION, attribute),
+                    "{attribute} of {program} in {file}"
+                );
+            }
+        }
+        for line in services.text().lines().filter(|line| line.contains('#')) {
+            assert!(line.trim_start().starts_with('#'), "{line}");
+        }
+    }
+}
+
 #[test]
 fn xinetd_takes_the_shipped_files_without_a_complaint_and_logs_no_check() {
     let _shared = machine::share();
