@@ -213,6 +213,8 @@ fn a_note_is_written_shown_and_removed() {
         (&["drain", "--reason= ", "--no-end"], "`--reason` needs a reason"),
         (&["drain", "--no-end"], "--reason"),
         (&["drain", "--reason=x", "--for=30"], "a duration needs a unit"),
+        (&["drain", "--reason=x", "--for=500000000000h"], "`--for` is at most a year"),
+        (&["drain", &format!("--reason={}", "x".repeat(501)), "--no-end"], "are at most 500 bytes"),
         (&["drain", "--reason=x", "--no-end", "--only=mysqld"], "must be one of mysqlchk-status"),
     ] {
         let refused = notes.ctl(words);

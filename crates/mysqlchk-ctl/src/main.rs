@@ -22,6 +22,10 @@ use store::Store;
 
 /// Where a server listens unless told otherwise.
 const DEFAULT_PORT: u16 = 3306;
+/// The longest time to an end: nobody means more, and no date overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The longest reason and owner, in bytes: several notes have room in the file.
+const TEXT_MAX: usize = 500;
 /// How often the sessions are counted.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -179,7 +183,13 @@ impl Out {
 
     fn validate(&self) -> Result<()> {
         ensure!(self.time.is_some() || self.no_end, "write `--for=30m`, or `--no-end`");
+        ensure!(self.time.is_none_or(|time| time <= LONGEST), "`--for` is at most a year: write `--no-end`");
         ensure!(!self.reason.trim().is_empty(), "`--reason` needs a reason");
+        let texts = [Some(&self.reason), self.owner.as_ref()];
+        ensure!(
+            texts.into_iter().flatten().all(|text| text.len() <= TEXT_MAX),
+            "`--reason` and `--owner` are at most {TEXT_MAX} bytes"
+        );
         Ok(())
     }
 }
