@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 
+pub use crate::front::{READ, WRITE};
 use crate::haproxy::{Haproxy, Release};
 use crate::notes::Notes;
 use crate::replica::{self, Link};
@@ -27,10 +28,6 @@ use crate::{address, http, shipped, user, wait};
 pub const NAMES: [&str; 5] = ["db01", "db02", "db03", "db04", "db05"];
 /// Whom each replicates from.
 const SOURCES: [usize; 5] = [1, 0, 0, 0, 1];
-/// The port of the writes.
-pub const WRITE: u16 = 3306;
-/// The port of the reads.
-pub const READ: u16 = 3307;
 
 /// For a process to start, and for what it then needs.
 const BOUND: Duration = Duration::from_secs(60);

@@ -76,6 +76,19 @@ impl Front {
         Front { haproxy, release, configuration, values, ip, second, _scratch: scratch }
     }
 
+    /// This release with `galera.cfg`, and waits until each of these nodes takes writes and reads.
+    #[must_use]
+    #[track_caller]
+    pub fn of_cluster(release: Release, nodes: [&Server; 3]) -> Front {
+        let servers = [("NODE_1", nodes[0]), ("NODE_2", nodes[1]), ("NODE_3", nodes[2])];
+        let front = Self::start_by(release, address::fresh(), "haproxy/galera.cfg", &servers, &[]);
+        for node in ["node1", "node2", "node3"] {
+            front.until_up("write", node);
+            front.until_up("read", node);
+        }
+        front
+    }
+
     /// Starts a process that takes over from this one, and returns the one before.
     pub fn replace(&mut self) -> Haproxy {
         let values = borrowed(&self.values);

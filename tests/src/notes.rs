@@ -10,6 +10,17 @@ use crate::scratch::Scratch;
 use crate::user;
 use crate::xinetd::Services;
 
+/// The words of a line as a shell has them, as far as our documents and units need it: double quotes keep blanks.
+#[must_use]
+pub fn words(line: &str) -> Vec<String> {
+    let mut quoted = false;
+    let words = line.split(|c: char| {
+        quoted ^= c == '"';
+        c == ' ' && !quoted
+    });
+    words.map(|word| word.replace('"', "")).collect()
+}
+
 /// A directory that only its owner may write, and where a note would be in it.
 #[derive(Debug)]
 pub struct Notes(Scratch);

@@ -1,11 +1,11 @@
 //! What the real `HAProxy` makes of the agent's line, with the line of docs/monitoring.md: the weight follows the lag, the health
 //! check stays, and so does what an operator said.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::time::Duration;
 
 use lab::haproxy::{Haproxy, Line, Release, check_config_by};
+use lab::notes::Notes;
 use lab::replica::Fault;
 use lab::scratch::Scratch;
 use lab::server::Server;
@@ -83,13 +83,11 @@ impl Fronts {
 fn the_weight_follows_the_lag_and_the_operator_has_the_last_word() {
     let (source, replica) = (Server::start(), Server::start());
     let link = replica.follow(&source);
-    let notes = Scratch::new("notes");
-    fs::set_permissions(notes.path(), Permissions::from_mode(0o755)).unwrap();
-    let arguments = format!("--max-lag=1000s --maintenance-file={}", notes.join("maintenance").display());
-    let checks = shipped::services("mysqlchk", &replica)
-        .append("mysqlchk-status", "server_args", arguments.split(' ').nth(1).unwrap())
-        .append("mysqlchk-replication", "server_args", &arguments);
-    let agent = shipped::service("mysqlchk-agent", AGENT, &replica).append(AGENT, "server_args", &arguments);
+    let notes = Notes::new();
+    let limit = "--max-lag=1000s";
+    let checks = notes.services(shipped::services("mysqlchk", &replica));
+    let checks = checks.append("mysqlchk-replication", "server_args", limit);
+    let agent = notes.services(shipped::service("mysqlchk-agent", AGENT, &replica)).append(AGENT, "server_args", limit);
     let _checks = Xinetd::start(&[checks]);
     let agents = Xinetd::start(std::slice::from_ref(&agent));
     let fronts = Fronts::start(&replica);
@@ -107,14 +105,14 @@ fn the_weight_follows_the_lag_and_the_operator_has_the_last_word() {
     fronts.until_up();
 
     // A drain: no weight, and the health check says NOLB.
-    notes.file("maintenance", "[maintenance]\nmode=drain\nreason=kernel upgrade\nby=alice\n");
+    notes.write("[maintenance]\nmode=drain\nreason=kernel upgrade\nby=alice\n");
     for backend in BACKENDS {
         fronts.until(backend, "drained", |line| {
             (line.status.as_str(), line.weight.as_str()) == ("NOLB", "0")
                 && line.last_agent.contains("drain: kernel upgrade (alice)")
         });
     }
-    fs::remove_file(notes.join("maintenance")).unwrap();
+    fs::remove_file(notes.path()).unwrap();
     fronts.until_up();
 
     // Down, by the agent alone where the health check sees nothing of it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lab::front::{Clients, Front, READ, WRITE};
 use lab::galera::Cluster;
 use lab::haproxy::{Haproxy, Release};
-use lab::notes::Notes;
+use lab::notes::{Notes, words};
 use lab::scratch::Scratch;
 use lab::server::Server;
 use lab::xinetd::Xinetd;
@@ -136,12 +136,7 @@ fn a_drained_galera_node_gives_up_the_writes_and_keeps_its_reads() {
     };
     let (_kept, option) = file(nodes[0]);
     for release in Release::ALL {
-        let servers = [("NODE_1", nodes[0]), ("NODE_2", nodes[1]), ("NODE_3", nodes[2])];
-        let front = Front::start_by(release, address::fresh(), "haproxy/galera.cfg", &servers, &[]);
-        for node in ["node1", "node2", "node3"] {
-            front.until_up("write", node);
-            front.until_up("read", node);
-        }
+        let front = Front::of_cluster(release, nodes);
         let mut writer = session_on(&front, WRITE, nodes[0]);
         let mut reader = session_on(&front, READ, nodes[0]);
         notes[0].ctl_ok(&[&DRAIN[..], &[&option]].concat());
@@ -259,13 +254,7 @@ fn each_verdict_has_its_state_in_haproxy() {
 fn hook(name: &str) -> Vec<String> {
     let text = fs::read_to_string(shipped::file("systemd/drain.conf")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("=-+/usr/local/bin/mysqlchk-ctl "));
-    let line = line.unwrap_or_else(|| panic!("no {name}")).replace("%n", "mariadb.service");
-    let mut quoted = false;
-    let words = line.split(|c: char| {
-        quoted ^= c == '"';
-        c == ' ' && !quoted
-    });
-    words.map(|word| word.replace('"', "")).collect()
+    words(&line.unwrap_or_else(|| panic!("no {name}")).replace("%n", "mariadb.service"))
 }
 
 /// As often as `RESTARTS` says, each as the drop-in for systemd does it.

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use lab::galera::Cluster;
+use lab::notes::Notes;
 use lab::program::{Check, Outcome, binary, local};
 use lab::replica::Fault;
 use lab::scratch::Scratch;
@@ -81,10 +82,9 @@ impl Place {
 /// The table of the manual page: each verdict in each form, with its exit status.
 #[test]
 fn each_verdict_has_its_answer_in_each_form() {
-    let (server, scratch) = (Server::start(), Scratch::new("note"));
-    fs::set_permissions(scratch.path(), Permissions::from_mode(0o755)).unwrap();
-    let note = scratch.file("note", "[maintenance]\nmode=drain\nreason=kernel upgrade\nby=alice\n");
-    let noted = format!("--maintenance-file={}", note.display());
+    let (server, notes) = (Server::start(), Notes::new());
+    notes.write("[maintenance]\nmode=drain\nreason=kernel upgrade\nby=alice\n");
+    let noted = notes.option();
     let [socket, account] = local(&server);
     let up = [&socket, &account, PATIENT, "--maintenance-file=none"];
     let drained = [NOWHERE, PATIENT, &noted];
@@ -143,11 +143,10 @@ fn only_the_http_form_waits_for_a_request() {
 
 #[test]
 fn the_end_of_a_note_is_a_metric() {
-    let scratch = Scratch::new("note");
-    fs::set_permissions(scratch.path(), Permissions::from_mode(0o755)).unwrap();
+    let notes = Notes::new();
     let until = |text: &str| {
-        let note = scratch.file("note", format!("[maintenance]\nmode=down\n{text}"));
-        let noted = format!("--maintenance-file={}", note.display());
+        notes.write(&format!("[maintenance]\nmode=down\n{text}"));
+        let noted = notes.option();
         let page = Check::new("galera-chk").args([NOWHERE, PATIENT, &noted, "--format=prometheus"]).run().stdout;
         assert_metrics(&page);
         value(&page, "mysqlchk_maintenance_until_timestamp_seconds{program=\"galera-chk\"}")
@@ -307,10 +306,9 @@ fn a_shared_answer_has_its_numbers_in_each_form() {
 #[test]
 fn the_runner_of_nagios_plugins_reads_the_line_and_the_status() {
     let negate = PathBuf::from("/usr/lib/nagios/plugins/negate");
-    let scratch = Scratch::new("note");
-    fs::set_permissions(scratch.path(), Permissions::from_mode(0o755)).unwrap();
-    let note = scratch.file("note", "[maintenance]\nmode=drain\nreason=kernel upgrade\n");
-    let (noted, program) = (format!("--maintenance-file={}", note.display()), binary(STATUS).display().to_string());
+    let notes = Notes::new();
+    notes.write("[maintenance]\nmode=drain\nreason=kernel upgrade\n");
+    let (noted, program) = (notes.option(), binary(STATUS).display().to_string());
     // It turns each status into another one, and its word in the line as well.
     let states = ["--ok=CRITICAL", "--warning=OK", "--critical=WARNING", "--unknown=CRITICAL", "--substitute", "--"];
     let run = |more: &[&str]| {

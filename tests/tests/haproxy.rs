@@ -181,11 +181,7 @@ fn a_galera_cluster_has_one_writer_at_a_time_and_reads_everywhere() {
     let cluster = cluster();
     let nodes = [cluster.node(0), cluster.node(1), cluster.node(2)];
     let _xinetd = Xinetd::start(&nodes.map(|node| shipped::services("galera-chk", node)));
-    let front = Front::start("haproxy/galera.cfg", &[("NODE_1", nodes[0]), ("NODE_2", nodes[1]), ("NODE_3", nodes[2])]);
-    for node in ["node1", "node2", "node3"] {
-        front.until_up("write", node);
-        front.until_up("read", node);
-    }
+    let front = Front::of_cluster(Release::Host, nodes);
     assert_eq!(front.who_answers(WRITE), sorted(&[nodes[0]]));
     assert_eq!(front.who_answers(READ), sorted(&nodes));
 
@@ -225,12 +221,7 @@ fn a_galera_writer_is_moved_by_the_commands_in_the_file() {
         text.lines().filter_map(|line| line.strip_prefix("#   echo \"")?.split('"').next()).collect();
     let [leave, look, stand_by] = *commands else { panic!("three commands, not {commands:?}") };
     for release in Release::ALL {
-        let servers = [("NODE_1", nodes[0]), ("NODE_2", nodes[1]), ("NODE_3", nodes[2])];
-        let front = Front::start_by(release, address::fresh(), "haproxy/galera.cfg", &servers, &[]);
-        for node in ["node1", "node2", "node3"] {
-            front.until_up("write", node);
-            front.until_up("read", node);
-        }
+        let front = Front::of_cluster(release, nodes);
         let mut writer = front.session(WRITE).unwrap();
         assert_eq!(front.writer(), "node1", "{release:?}");
 

@@ -36,15 +36,12 @@ impl OnlyFrom {
     /// # Errors
     /// Down, with the address that is not admitted.
     pub fn admit(&self) -> Result<(), Verdict> {
-        let client = match getpeername(rustix::stdio::stdin()) {
-            Err(Errno::NOTSOCK) => return Ok(()),
-            Err(_) => return Err(down("not for a client whose address is unknown")),
-            Ok(client) => client,
-        };
-        match client {
-            Some(client) if client.address_family() == AddressFamily::UNIX => Ok(()),
+        match getpeername(rustix::stdio::stdin()) {
+            Err(Errno::NOTSOCK) => Ok(()),
+            Ok(Some(client)) if client.address_family() == AddressFamily::UNIX => Ok(()),
             client => {
-                self.admits(client.and_then(|client| SocketAddr::try_from(client).ok()).map(|client| client.ip()))
+                let address = client.ok().flatten().and_then(|client| SocketAddr::try_from(client).ok());
+                self.admits(address.map(|address| address.ip()))
             }
         }
     }

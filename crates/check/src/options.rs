@@ -23,8 +23,8 @@ use crate::{Check, Validate};
 pub const DEFAULT_BUDGET: Duration = Duration::from_millis(900);
 /// Where the state of `--share` lives: made at install and at boot, owned by the user of the checks.
 const DEFAULT_SHARE_DIR: &str = "/run/mysqlchk";
-/// The options that set how and where an answer is shown, which instances a request may choose, or where answers are shared: the
-/// answer is the same whatever they are.
+/// The options that set how and where an answer is shown, who may ask, which instances a request may choose, where a note is,
+/// or where answers are shared: the answer is the same whatever they are.
 const WITHOUT_BEARING: [&str; 9] = [
     "format",
     "output",
@@ -98,6 +98,7 @@ pub struct Plan<O> {
     pub output: Option<PathBuf>,
     /// The options of this check alone.
     pub rules: O,
+    /// Of an option file: a list that was typed has been asked before any file was read ([`admit`]).
     only_from: Option<OnlyFrom>,
     allowed_ports: Vec<u16>,
     /// Where a note would be; `None` when none is looked for.
@@ -122,11 +123,12 @@ pub enum Task<O> {
 /// # Errors
 /// As [`OnlyFrom::admit`].
 pub fn admit(arguments: &[OsString]) -> Result<(), Verdict> {
+    typed_only_from(arguments).map_or(Ok(()), |only_from| only_from.admit())
+}
+
+fn typed_only_from(arguments: &[OsString]) -> Option<OnlyFrom> {
     let typed = command_line::value_of("--only-from", arguments.get(1..).unwrap_or_default());
-    match typed.and_then(|text| only_from::parse(text.to_str()?).ok()) {
-        Some(only_from) => only_from.admit(),
-        None => Ok(()),
-    }
+    only_from::parse(typed?.to_str()?).ok()
 }
 
 /// Reads the option files and the command line of a check.
@@ -145,7 +147,8 @@ pub fn read<C: Check>(arguments: &[OsString], watch: &dyn Watch) -> Result<Task<
     let asked = command_line::parse::<Own<C::Options>>(program, arguments, watch, note);
     match asked.map_err(|error| misconfigured(format!("{error:#}")))? {
         Asked::Print(text) => Ok(Task::Print(text)),
-        Asked::Run(configured) => {
+        Asked::Run(mut configured) => {
+            configured.own.shared.only_from.take_if(|_| typed_only_from(arguments).is_some());
             configured.own.rules.validate().map_err(misconfigured)?;
             Ok(Task::Check(Box::new(Plan::new(C::NAME, configured, in_force))))
         }
@@ -186,7 +189,7 @@ impl<O: Args> Plan<O> {
 }
 
 impl<O> Plan<O> {
-    /// Admits the client, where not everybody may ask.
+    /// Admits the client by the list of an option file, where there is one.
     ///
     /// # Errors
     /// As [`OnlyFrom::admit`].

@@ -40,7 +40,7 @@ fn is_socket(descriptor: BorrowedFd<'_>) -> bool {
         .is_ok_and(|about| rustix::fs::FileType::from_raw_mode(about.st_mode) == rustix::fs::FileType::Socket)
 }
 
-/// From now on the answer goes into `file`, where there is one. It was named first that is named here twice.
+/// From now on the answer goes into `file`, where there is one. The first file that is named stays.
 ///
 /// # Errors
 /// A path that cannot be that of a file. A client that waits: it would get nothing.

@@ -20,11 +20,6 @@ const FILE_MAX: u64 = 64 * 1024;
 pub const SHARED_GROUP: &str = "mysqlchk";
 /// The programs of this project, one a line. Each has a group of its name.
 const PROGRAMS: &str = include_str!("../../../PROGRAMS");
-/// The names of the programs of this project.
-pub fn programs() -> impl Iterator<Item = &'static str> {
-    PROGRAMS.lines()
-}
-
 /// How deep `!include` may nest (the `MySQL` programs stop at 10, too).
 const DEPTH_MAX: usize = 10;
 /// How many files are read in all: with ten levels that name the next one twice each it would be a thousand.
@@ -88,6 +83,11 @@ pub fn read_if_there(file: &Path, groups: &[&str], watch: &dyn Watch) -> Result<
         return Ok(Settings::default());
     }
     reader.read(file, opened, groups)
+}
+
+/// The names of the programs of this project.
+pub fn programs() -> impl Iterator<Item = &'static str> {
+    PROGRAMS.lines()
 }
 
 /// The settings of a text in the same syntax that includes no other files, such as a maintenance note.

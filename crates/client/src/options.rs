@@ -15,7 +15,8 @@ pub const DEFAULT_FILE: &str = "/etc/mysqlchk/my.cnf";
 /// Where Debian's servers listen.
 pub const DEFAULT_SOCKET: &str = "/run/mysqld/mysqld.sock";
 const DEFAULT_USER: &str = "mysqlchk";
-const DEFAULT_PORT: u16 = 3306;
+/// Where a server listens unless told otherwise.
+pub const DEFAULT_PORT: u16 = 3306;
 /// What fits into `sockaddr_un` with its final NUL (`unix(7)`).
 pub(crate) const SOCKET_PATH_MAX: usize = 107;
 

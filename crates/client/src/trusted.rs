@@ -96,10 +96,16 @@ pub fn read_ours_if_there(path: &Path, max: u64, watch: &dyn Watch) -> Result<Op
         Err(error) => return Err(io_words(error)),
         Ok(file) => ensure_ours(&file.metadata().map_err(|error| io_words(&error))?)?,
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     let about = fs::metadata(directory).map_err(|error| io_words(&error))?;
     ensure_ours(&about).with_context(|| format!("the directory {}", directory.display()))?;
     read(opened, max).map(Some)
+}
+
+/// The directory that a file is in.
+#[must_use]
+pub fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn ensure_ours(about: &Metadata) -> Result<()> {

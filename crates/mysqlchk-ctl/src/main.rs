@@ -11,21 +11,15 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Result, ensure};
-use check::maintenance::{ALL_PROGRAMS, Mode, Note};
+use anyhow::Result;
+use check::maintenance::{Mode, Note};
 use clap::Parser;
 use client::duration;
 
-use options::{Command, Options, Out, Up};
+use options::{Command, Options, Out, Scope, Up};
 use sessions::Place;
 use store::Store;
 
-/// Where a server listens unless told otherwise.
-const DEFAULT_PORT: u16 = 3306;
-/// The longest time to an end: nobody means more, and no date overflows.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// The longest reason and owner, in bytes: several notes have room in the file.
-const TEXT_MAX: usize = 500;
 /// How often the sessions are counted.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -57,10 +51,11 @@ fn say(text: impl Display) {
 fn take_out(store: &Store, mode: Mode, out: &Out) -> Result<bool> {
     out.validate()?;
     if !out.force {
-        galera::ensure_not_needed(out.defaults_file.as_deref(), out.instance)?;
+        galera::ensure_not_needed(out.defaults_file.as_deref(), out.scope.instance)?;
     }
     let now = SystemTime::now();
-    let group = out.only.clone().unwrap_or_else(|| ALL_PROGRAMS.to_owned());
+    let Scope { instance, .. } = out.scope;
+    let group = out.scope.group();
     let note = Note {
         group: group.clone(),
         mode,
@@ -68,7 +63,7 @@ fn take_out(store: &Store, mode: Mode, out: &Out) -> Result<bool> {
         reason: Some(out.reason.clone()),
         by: Some(out.owner.clone().unwrap_or_else(options::user)),
         since: Some(now),
-        instance: out.instance,
+        instance,
     };
     let shown = note.verdict(now);
     let other = store.change(|notes| {
@@ -119,15 +114,16 @@ fn wait_for_sessions(place: Place, wait: Duration) -> Result<bool> {
 /// Removes the note; a hook removes only its own.
 fn put_back(store: &Store, up: &Up) -> Result<bool> {
     let now = SystemTime::now();
-    let group = up.only.clone().unwrap_or_else(|| ALL_PROGRAMS.to_owned());
+    let Scope { instance, .. } = up.scope;
+    let group = up.scope.group();
     // A person is rid of a file that nobody can use.
-    let by_a_person = up.only.is_none() && up.instance.is_none() && up.owner.is_none();
+    let by_a_person = up.scope.is_everything() && up.owner.is_none();
     if by_a_person && store.read().is_err() {
         store.remove()?;
         say(format!("{group}: the note is gone"));
         return Ok(true);
     }
-    let is_meant = |note: &Note| note.group == group && up.instance.is_none_or(|port| note.instance == Some(port));
+    let is_meant = |note: &Note| note.group == group && instance.is_none_or(|port| note.instance == Some(port));
     let may_go = |note: &Note| up.owner.is_none() || note.by == up.owner;
     let (gone, left) = store.change(|notes| {
         let (meant, others): (Vec<_>, Vec<_>) = notes.drain(..).partition(is_meant);
@@ -172,24 +168,4 @@ fn status(store: &Store) -> bool {
         say(format!("{}{instance}: {}{since}{expired}", note.group, note.verdict(now)));
     }
     !notes.iter().any(|note| note.is_in_force(now))
-}
-
-impl Out {
-    /// Where the sessions are that it waits for.
-    fn place(&self) -> Place {
-        let port = self.instance.unwrap_or(DEFAULT_PORT);
-        self.port.unwrap_or(Place { ip: None, port })
-    }
-
-    fn validate(&self) -> Result<()> {
-        ensure!(self.time.is_some() || self.no_end, "write `--for=30m`, or `--no-end`");
-        ensure!(self.time.is_none_or(|time| time <= LONGEST), "`--for` is at most a year: write `--no-end`");
-        ensure!(!self.reason.trim().is_empty(), "`--reason` needs a reason");
-        let texts = [Some(&self.reason), self.owner.as_ref()];
-        ensure!(
-            texts.into_iter().flatten().all(|text| text.len() <= TEXT_MAX),
-            "`--reason` and `--owner` are at most {TEXT_MAX} bytes"
-        );
-        Ok(())
-    }
 }

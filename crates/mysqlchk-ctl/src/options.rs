@@ -3,10 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use check::maintenance::DEFAULT_FILE;
+use anyhow::{Result, ensure};
+use check::maintenance::{ALL_PROGRAMS, DEFAULT_FILE};
 use client::{duration, option_file, options};
 
 use crate::sessions::Place;
+
+/// The longest time to an end: nobody means more, and no date overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The longest reason and owner, in bytes: several notes have room in the file.
+const TEXT_MAX: usize = 500;
 
 /// Takes a server out of rotation with a reason and an end, and puts it back.
 #[derive(Debug, clap::Parser)]
@@ -31,6 +37,17 @@ pub(crate) enum Command {
     Status,
 }
 
+/// What a note is for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Scope {
+    /// For this program only
+    #[arg(long, value_name = "PROGRAM", value_parser = program)]
+    pub(crate) only: Option<String>,
+    /// For the instance on this port only
+    #[arg(long, value_name = "PORT", value_parser = options::port)]
+    pub(crate) instance: Option<u16>,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Out {
     /// Why, for everyone who looks
@@ -42,12 +59,8 @@ pub(crate) struct Out {
     /// Until `mysqlchk-ctl up`
     #[arg(long)]
     pub(crate) no_end: bool,
-    /// For this program only
-    #[arg(long, value_name = "PROGRAM", value_parser = program)]
-    pub(crate) only: Option<String>,
-    /// For the instance on this port only
-    #[arg(long, value_name = "PORT", value_parser = options::port)]
-    pub(crate) instance: Option<u16>,
+    #[command(flatten)]
+    pub(crate) scope: Scope,
     /// Write the note in this name; a note of another name is left as it is
     #[arg(long, value_name = "NAME")]
     pub(crate) owner: Option<String>,
@@ -70,15 +83,44 @@ pub(crate) struct Out {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Up {
-    /// The note for this program
-    #[arg(long, value_name = "PROGRAM", value_parser = program)]
-    pub(crate) only: Option<String>,
-    /// The note for the instance on this port
-    #[arg(long, value_name = "PORT", value_parser = options::port)]
-    pub(crate) instance: Option<u16>,
+    #[command(flatten)]
+    pub(crate) scope: Scope,
     /// Only a note of this name
     #[arg(long, value_name = "NAME")]
     pub(crate) owner: Option<String>,
+}
+
+impl Scope {
+    /// The group of the note.
+    pub(crate) fn group(&self) -> String {
+        self.only.clone().unwrap_or_else(|| ALL_PROGRAMS.to_owned())
+    }
+
+    /// Whether it is neither one program nor one instance.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.only.is_none() && self.instance.is_none()
+    }
+}
+
+impl Out {
+    /// Where the sessions are that it waits for.
+    pub(crate) fn place(&self) -> Place {
+        let port = self.scope.instance.unwrap_or(options::DEFAULT_PORT);
+        self.port.unwrap_or(Place { ip: None, port })
+    }
+
+    /// Refuses what no note can be made of.
+    pub(crate) fn validate(&self) -> Result<()> {
+        ensure!(self.time.is_some() || self.no_end, "write `--for=30m`, or `--no-end`");
+        ensure!(self.time.is_none_or(|time| time <= LONGEST), "`--for` is at most a year: write `--no-end`");
+        ensure!(!self.reason.trim().is_empty(), "`--reason` needs a reason");
+        let texts = [Some(&self.reason), self.owner.as_ref()];
+        ensure!(
+            texts.into_iter().flatten().all(|text| text.len() <= TEXT_MAX),
+            "`--reason` and `--owner` are at most {TEXT_MAX} bytes"
+        );
+        Ok(())
+    }
 }
 
 /// Reads the name of a program.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use check::maintenance::{Note, read};
+use client::trusted;
 use rustix::fs::{FlockOperation, flock};
 
 /// Where the note is.
@@ -53,7 +54,7 @@ impl Store {
 
     /// The directory of the note, locked while it is open.
     fn lock(&self) -> Result<File> {
-        let directory = self.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = trusted::directory_of(&self.file);
         if !directory.exists() {
             // Whatever the umask is: the checks must be able to look into it.
             let made = fs::create_dir_all(directory)
