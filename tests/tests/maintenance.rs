@@ -200,10 +200,12 @@ fn a_note_is_written_shown_and_removed() {
     assert_eq!(said(&down), "galera-chk: down: it's \"broken\" # 2 (alice)\n");
     assert_verdict("the stricter one", &ask(&notes, "galera-chk", &[]), "down: it's \"broken\" # 2 (alice)");
     assert!(ask(&notes, "mysqlchk-status", &[]).reply().body().starts_with("drain: kernel"));
-    assert_eq!(said(&notes.ctl(&["up"])), "maintenance: the note is gone\n");
-    assert_verdict("that is left", &ask(&notes, "galera-chk", &[]), "down: it's \"broken\" # 2 (alice)");
-    assert_verdict("that is gone", &ask(&notes, "mysqlchk-status", &[]), NO_SERVER);
     assert_eq!(said(&notes.ctl(&["up", "--only=galera-chk"])), "galera-chk: the note is gone\n");
+    assert!(ask(&notes, "galera-chk", &[]).reply().body().starts_with("drain: kernel"));
+    notes.ctl_ok(&["down", "--reason=x", "--no-end", "--only=galera-chk"]);
+    // Without more it is everything: after it nothing of ours keeps the server out.
+    assert_eq!(said(&notes.ctl(&["up"])), "maintenance: the note is gone\ngalera-chk: the note is gone\n");
+    assert_verdict("all are gone", &ask(&notes, "galera-chk", &[]), NO_SERVER);
     assert!(!notes.path().exists());
     assert_eq!(said(&notes.ctl(&["up"])), "maintenance: there was no note\n");
     for (words, why) in [
@@ -214,6 +216,11 @@ fn a_note_is_written_shown_and_removed() {
         (&["drain", "--reason=x", "--for=500000000000h"], "`--for` is at most a year"),
         (&["drain", &format!("--reason={}", "x".repeat(501)), "--no-end"], "are at most 500 bytes"),
         (&["drain", "--reason=x", "--no-end", "--only=mysqld"], "must be one of mysqlchk-status"),
+        (&["drain", "--reason=x", "--no-end", "--wait=500000000000h"], "`--wait` is at most a year"),
+        (&["drain", "--reason=x", "--no-end", "--settle=500000000000h"], "`--settle` is at most a year"),
+        (&["drain", "--reason=x", "--no-end", "--owner= "], "`--owner` needs a name"),
+        (&["drain", "--reason=a\u{1b}[2J", "--no-end"], "without control characters"),
+        (&["drain", "--reason=x", "--no-end", "--maintenance-file=none"], "name the file that the checks read"),
     ] {
         let refused = notes.ctl(words);
         let error = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -242,7 +249,8 @@ fn a_person_is_rid_of_any_note() {
         assert_eq!((String::from_utf8(status.stdout).unwrap(), status.status.code()), (shown, Some(1)));
         // A hook leaves alone what it did not write.
         for words in [&["up", "--owner=hook"][..], &["drain", "--owner=hook", "--reason=x", "--no-end"]] {
-            let _ = notes.ctl(words);
+            let refused = notes.ctl(words);
+            assert_eq!(refused.status.code(), Some(if text.is_empty() { 0 } else { 2 }), "{words:?}: {refused:?}");
             assert!(ask(&notes, "mysqlchk-status", &[]).reply().body().starts_with("down: "), "{words:?}");
         }
         assert_eq!(notes.ctl_ok(&["up"]), "maintenance: the note is gone\n", "{text:?}");
@@ -305,11 +313,12 @@ fn a_note_that_cannot_be_written_leaves_the_old_one() {
     let refused = full.output().unwrap();
     let error = String::from_utf8(refused.stderr).unwrap();
     let expected = format!("mysqlchk-ctl: cannot write {}: File too large", notes.path().display());
-    assert!(refused.status.code() == Some(2) && error.starts_with(&expected), "{error}");
+    assert!(refused.status.code() == Some(2) && error.contains(&expected), "{error}");
     assert_verdict("the old one", &ask(&notes, "mysqlchk-status", &[]), "drain: old (alice)");
     notes.ctl_ok(&["drain", "--reason=new", "--no-end"]);
     assert_verdict("the next one", &ask(&notes, "mysqlchk-status", &[]), "drain: new (alice)");
-    assert_eq!(fs::read_dir(notes.directory()).unwrap().count(), 1);
+    // The note and its lock.
+    assert_eq!(fs::read_dir(notes.directory()).unwrap().count(), 2);
 }
 
 #[test]
@@ -337,11 +346,45 @@ fn notes_for_a_program_or_an_instance_stand_side_by_side() {
     );
     notes.ctl_ok(&["up", "--instance=3307"]);
     assert_verdict("3308", &port("3308"), "drain: x (me)");
-    notes.ctl_ok(&["up"]);
-    assert_verdict("galera-chk alone", &ask(&notes, "galera-chk", &[]), "drain: x (me)");
-    // The end of a note, and what comes after it.
-    notes.ctl_ok(&["up", "--only=galera-chk"]);
+    assert_eq!(notes.ctl_ok(&["up"]), "maintenance, instance 3308: the note is gone\ngalera-chk: the note is gone\n");
     assert!(!notes.path().exists());
+}
+
+#[test]
+fn what_a_note_replaces_is_shown() {
+    let notes = Notes::new();
+    notes.ctl_ok(&["down", "--reason=disk", "--no-end", "--owner=bob"]);
+    let shown = "maintenance: replaces: down: disk (bob)\nmaintenance: drain: upgrade (alice)\n";
+    assert_eq!(notes.ctl_ok(&["drain", "--reason=upgrade", "--no-end"]), shown);
+    assert_eq!(notes.ctl_ok(&["drain", "--reason=mine", "--no-end"]), "maintenance: drain: mine (alice)\n");
+}
+
+/// Another user can lock the directory, which everybody may read, and not the lock.
+#[test]
+fn nobody_who_only_looks_holds_up_a_change() {
+    let notes = Notes::new();
+    notes.ctl_ok(&["drain", "--reason=x", "--no-end"]);
+    let directory = fs::File::open(notes.directory()).unwrap();
+    rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    assert_eq!(notes.ctl_ok(&["up"]), "maintenance: the note is gone\n");
+    let lock = notes.directory().join(format!("{}.lock", notes.path().file_name().unwrap().to_str().unwrap()));
+    assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
+    let held = fs::File::open(&lock).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let refused = notes.ctl(&["drain", "--reason=y", "--no-end"]);
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && error.contains("another program holds "), "{error}");
+    assert!(!notes.path().exists());
+}
+
+#[test]
+fn a_note_that_the_checks_would_not_trust_is_not_written() {
+    let notes = Notes::new();
+    fs::set_permissions(notes.directory(), Permissions::from_mode(0o777)).unwrap();
+    let refused = notes.ctl(&["drain", "--reason=x", "--no-end"]);
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && error.contains("others may write it (mode 0777)"), "{error}");
+    assert_eq!(fs::read_dir(notes.directory()).unwrap().count(), 0);
 }
 
 #[test]

@@ -93,28 +93,32 @@ pub fn read(file: &Path, watch: &dyn Watch) -> Result<Option<Vec<Note>>> {
 }
 
 impl Note {
-    /// The notes of a text, one for each group. An empty text is a note, too: down for all programs, without an end.
+    /// The notes of a text, one for each `[group]` line with keys. An empty text is a note, too: down for all programs, without an end.
     ///
     /// # Errors
-    /// A group, key or value that a note does not have. The message names the line.
+    /// A group, key or value that a note does not have, or has already. The message names the line.
     pub fn parse(file: &Path, text: &str) -> Result<Vec<Note>> {
-        let mut notes: Vec<(Note, bool)> = Vec::new();
+        // With the line of its header and the keys seen so far.
+        let mut notes: Vec<(Note, usize, Vec<String>)> = Vec::new();
         for setting in option_file::parse(file, text)? {
-            let Setting { group, key, value, place } = setting;
+            let Setting { group, key, value, place, header } = setting;
             ensure!(
                 group == ALL_PROGRAMS || option_file::programs().any(|program| program == group),
                 "{place}: [{group}] is neither [{ALL_PROGRAMS}] nor the name of a program"
             );
-            // A second `mode` begins another note, for another instance.
-            if notes.last().is_none_or(|(note, has_mode)| note.group != group || (*has_mode && key == "mode")) {
-                notes.push((Note::down(group), false));
+            if notes.last().is_none_or(|(_, line, _)| *line != header) {
+                notes.push((Note::down(group), header, Vec::new()));
             }
-            let Some((note, has_mode)) = notes.last_mut() else { continue };
+            let Some((note, _, keys)) = notes.last_mut() else { continue };
+            ensure!(
+                !keys.contains(&key),
+                "{place}: `{key}` stands twice in one note: begin each note with its [group]"
+            );
             let value = value.with_context(|| format!("{place}: `{key}` needs a value"))?;
             let time = || humantime::parse_rfc3339(&value).ok().context("must be a time like 2026-11-24T21:30:00Z");
             let text = || Some(value.clone()).filter(|text| !text.is_empty());
             let taken = match key.as_str() {
-                "mode" => mode(&value).map(|mode| (note.mode, *has_mode) = (mode, true)),
+                "mode" => mode(&value).map(|mode| note.mode = mode),
                 "until" => time().map(|until| note.until = Some(until)),
                 "since" => time().map(|since| note.since = Some(since)),
                 "instance" => options::port(&value).map(|port| note.instance = Some(port)).map_err(anyhow::Error::msg),
@@ -129,17 +133,19 @@ impl Note {
                 _ => bail!("{place}: a maintenance note has no `{key}`"),
             };
             taken.with_context(|| format!("{place}: `{key}`"))?;
+            keys.push(key);
         }
         if notes.is_empty() {
             return Ok(vec![Note::down(ALL_PROGRAMS.to_owned())]);
         }
-        let without = notes.iter().find(|(_, has_mode)| !has_mode);
-        ensure!(without.is_none(), "[{}] has no `mode`", without.map_or("", |(note, _)| &note.group));
-        Ok(notes.into_iter().map(|(note, _)| note).collect())
+        let without = notes.iter().find(|(.., keys)| !keys.iter().any(|key| key == "mode"));
+        ensure!(without.is_none(), "[{}] has no `mode`", without.map_or("", |(note, ..)| &note.group));
+        Ok(notes.into_iter().map(|(note, ..)| note).collect())
     }
 
     /// Down, with nothing else said.
-    fn down(group: String) -> Note {
+    #[must_use]
+    pub fn down(group: String) -> Note {
         Note { group, mode: Mode::Down, until: None, reason: None, by: None, since: None, instance: None }
     }
 
@@ -271,6 +277,20 @@ mod tests {
             Note { until: None, reason: Some("two\nlines".into()), by: None, since: None, instance: None, ..note };
         let read = parse(&plain.to_text()).unwrap();
         assert_eq!(read[0].reason.as_deref(), Some("two lines"));
+    }
+
+    #[test]
+    fn a_key_belongs_to_the_header_above_it() {
+        // The second header's end is not the first note's, wherever its `mode` stands.
+        let two = "[maintenance]\nmode=drain\n[maintenance]\nuntil=2000-01-01T00:00:00Z\nmode=down\ninstance=3307\n";
+        let seen: Vec<_> = parse(two).unwrap().iter().map(|note| (note.mode, note.until.is_some())).collect();
+        assert_eq!(seen, [(Mode::Drain, false), (Mode::Down, true)]);
+        for key in ["mode=down", "until=2000-01-01T00:00:00Z"] {
+            let twice = format!("[maintenance]\nmode=drain\nuntil=2999-01-01T00:00:00Z\n{key}\n");
+            assert!(parse(&twice).unwrap_err().contains("stands twice in one note"), "{key}");
+        }
+        let without = "[maintenance]\nmode=drain\n[maintenance]\nuntil=2000-01-01T00:00:00Z\n";
+        assert_eq!(parse(without), Err("[maintenance] has no `mode`".to_owned()));
     }
 
     #[test]

@@ -210,7 +210,7 @@ fn defaults_file(typed: &[OsString]) -> Result<Option<PathBuf>> {
 /// A setting as it would be typed; `None` for one that we may ignore. A word that is not an option is not shown:
 /// it may be a password that slipped onto a line of its own.
 fn as_argument(setting: &Setting, command: &Command, program: &str) -> Result<Option<String>> {
-    let Setting { group, key, value, place } = setting;
+    let Setting { group, key, value, place, .. } = setting;
     let (loose, name) = key.strip_prefix("loose-").map_or((false, key.as_str()), |name| (true, name));
     let in_client = group == "client";
     match option_and_value(name, value.as_deref(), command) {

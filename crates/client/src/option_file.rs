@@ -49,6 +49,8 @@ pub struct Setting {
     pub value: Option<String>,
     /// Where it stands.
     pub place: Place,
+    /// The line of the `[group]` that it stands under, in the same file.
+    pub header: usize,
 }
 
 /// What the option files hold for one program.
@@ -150,17 +152,19 @@ impl Reader<'_> {
     /// `depth` is that of the file; `None` when it may not include others.
     fn read_lines(&mut self, path: &Path, text: &str, depth: Option<usize>) -> Result<()> {
         let name: Rc<Path> = Rc::from(path);
-        let mut group: Option<String> = None;
+        let mut group: Option<(String, usize)> = None;
         for (index, line) in text.lines().enumerate() {
             let place = Place { file: Rc::clone(&name), line: index + 1 };
             match parse_line(line).with_context(|| place.to_string())? {
                 Line::Nothing => {}
-                Line::Group(name) => group = Some(canonical_group(name).with_context(|| place.to_string())?),
+                Line::Group(name) => {
+                    group = Some((canonical_group(name).with_context(|| place.to_string())?, place.line));
+                }
                 Line::Setting { key, value } => {
-                    let Some(group) = group.clone() else {
+                    let Some((group, header)) = group.clone() else {
                         bail!("{place}: an option before the first [group]");
                     };
-                    self.found.push(Setting { group, key: key.replace('_', "-"), value, place });
+                    self.found.push(Setting { group, key: key.replace('_', "-"), value, place, header });
                 }
                 Line::Include(file) => self.include(Path::new(file), depth, &place)?,
                 Line::IncludeDir(directory) => {

@@ -96,10 +96,17 @@ pub fn read_ours_if_there(path: &Path, max: u64, watch: &dyn Watch) -> Result<Op
         Err(error) => return Err(io_words(error)),
         Ok(file) => ensure_ours(&file.metadata().map_err(|error| io_words(&error))?)?,
     }
-    let directory = directory_of(path);
-    let about = fs::metadata(directory).map_err(|error| io_words(&error))?;
-    ensure_ours(&about).with_context(|| format!("the directory {}", directory.display()))?;
+    ensure_directory_is_ours(directory_of(path))?;
     read(opened, max).map(Some)
+}
+
+/// Refuses a directory whose files decide about traffic and in which others could put theirs.
+///
+/// # Errors
+/// It belongs to another user, others may write it, or it cannot be looked at. The message names it.
+pub fn ensure_directory_is_ours(directory: &Path) -> Result<()> {
+    let about = fs::metadata(directory).map_err(|error| io_words(&error));
+    about.and_then(|about| ensure_ours(&about)).with_context(|| format!("the directory {}", directory.display()))
 }
 
 /// The directory that a file is in.

@@ -25,9 +25,7 @@ pub(crate) fn ensure_not_needed(option_file: Option<&Path>, instance: Option<u16
         return judge(facts);
     }
     let reason = answer.get("reason").and_then(Value::as_str).unwrap_or("galera-chk cannot be run");
-    if !["cannot connect", "no verdict"].iter().any(|down| reason.starts_with(down)) {
-        let _ = writeln!(io::stderr(), "mysqlchk-ctl: cannot tell whether this is a Galera node: {reason}");
-    }
+    let _ = writeln!(io::stderr(), "mysqlchk-ctl: cannot tell whether this is a Galera node: {reason}");
     Ok(())
 }
 

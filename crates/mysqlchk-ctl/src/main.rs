@@ -66,21 +66,27 @@ fn take_out(store: &Store, mode: Mode, out: &Out) -> Result<bool> {
         instance,
     };
     let shown = note.verdict(now);
-    let other = store.change(|notes| {
+    let replaced = store.change(|notes| {
         let old = notes.iter().position(|old| old.group == group && old.instance == note.instance);
         match old.and_then(|at| notes.get(at)) {
             // A hook does not replace what a person wrote.
-            Some(old) if out.owner.is_some() && old.by != note.by && old.is_in_force(now) => Some(old.clone()),
-            _ => {
+            Some(old) if out.owner.is_some() && old.by != note.by && old.is_in_force(now) => Err(old.clone()),
+            old => {
+                let replaced = old.filter(|old| old.by != note.by && old.is_in_force(now)).cloned();
                 notes.retain(|old| old.is_in_force(now) && !(old.group == group && old.instance == note.instance));
                 notes.push(note);
-                None
+                Ok(replaced)
             }
         }
     })?;
-    match other {
-        Some(other) => say(format!("{group}: left as it is: {}", other.verdict(now))),
-        None => say(format!("{group}: {shown}")),
+    match replaced {
+        Err(other) => say(format!("{group}: left as it is: {}", other.verdict(now))),
+        Ok(replaced) => {
+            if let Some(old) = replaced {
+                say(format!("{group}: replaces: {}", old.verdict(now)));
+            }
+            say(format!("{group}: {shown}"));
+        }
     }
     thread::sleep(out.settle);
     match out.wait {
@@ -111,19 +117,30 @@ fn wait_for_sessions(place: Place, wait: Duration) -> Result<bool> {
     }
 }
 
-/// Removes the note; a hook removes only its own.
+/// The group of a note, and its instance.
+fn name(note: &Note) -> String {
+    note.instance.map_or_else(|| note.group.clone(), |port| format!("{}, instance {port}", note.group))
+}
+
+/// Removes the notes that are meant; a hook removes only its own.
 fn put_back(store: &Store, up: &Up) -> Result<bool> {
     let now = SystemTime::now();
     let Scope { instance, .. } = up.scope;
     let group = up.scope.group();
-    // A person is rid of a file that nobody can use.
-    let by_a_person = up.scope.is_everything() && up.owner.is_none();
-    if by_a_person && store.read().is_err() {
-        store.remove()?;
-        say(format!("{group}: the note is gone"));
+    if up.scope.is_everything() && up.owner.is_none() {
+        // Also a file that nobody can use.
+        let gone = store.clear()?;
+        for note in &gone {
+            say(format!("{}: the note is gone", name(note)));
+        }
+        if gone.is_empty() {
+            say(format!("{group}: there was no note"));
+        }
         return Ok(true);
     }
-    let is_meant = |note: &Note| note.group == group && instance.is_none_or(|port| note.instance == Some(port));
+    let is_meant = |note: &Note| {
+        up.scope.is_everything() || (note.group == group && instance.is_none_or(|port| note.instance == Some(port)))
+    };
     let may_go = |note: &Note| up.owner.is_none() || note.by == up.owner;
     let (gone, left) = store.change(|notes| {
         let (meant, others): (Vec<_>, Vec<_>) = notes.drain(..).partition(is_meant);
@@ -134,11 +151,12 @@ fn put_back(store: &Store, up: &Up) -> Result<bool> {
         (gone, left)
     })?;
     for note in &left {
-        say(format!("{group}: left as it is: {}", note.verdict(now)));
+        say(format!("{}: left as it is: {}", name(note), note.verdict(now)));
     }
-    if !gone.is_empty() {
-        say(format!("{group}: the note is gone"));
-    } else if left.is_empty() {
+    for note in &gone {
+        say(format!("{}: the note is gone", name(note)));
+    }
+    if gone.is_empty() && left.is_empty() {
         say(format!("{group}: there was no note"));
     }
     Ok(true)
@@ -159,13 +177,12 @@ fn status(store: &Store) -> bool {
         }
     };
     for note in &notes {
-        let instance = note.instance.map_or_else(String::new, |port| format!(", instance {port}"));
         let since = note.since.map_or_else(String::new, |since| {
             let age = now.duration_since(since).unwrap_or_default();
             format!(", for {} now", duration::show(Duration::from_secs(age.as_secs())))
         });
         let expired = if note.is_in_force(now) { "" } else { " [its end has passed]" };
-        say(format!("{}{instance}: {}{since}{expired}", note.group, note.verdict(now)));
+        say(format!("{}: {}{since}{expired}", name(note), note.verdict(now)));
     }
     !notes.iter().any(|note| note.is_in_force(now))
 }

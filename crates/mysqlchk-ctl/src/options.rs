@@ -19,7 +19,7 @@ const TEXT_MAX: usize = 500;
 #[command(version, disable_help_subcommand = true)]
 pub(crate) struct Options {
     /// The note
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE, global = true)]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE, global = true, value_parser = note_file)]
     pub(crate) maintenance_file: PathBuf,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -114,12 +114,27 @@ impl Out {
         ensure!(self.time.is_some() || self.no_end, "write `--for=30m`, or `--no-end`");
         ensure!(self.time.is_none_or(|time| time <= LONGEST), "`--for` is at most a year: write `--no-end`");
         ensure!(!self.reason.trim().is_empty(), "`--reason` needs a reason");
+        ensure!(self.settle <= LONGEST, "`--settle` is at most a year");
+        ensure!(self.wait.is_none_or(|wait| wait <= LONGEST), "`--wait` is at most a year");
+        ensure!(self.owner.as_ref().is_none_or(|owner| !owner.trim().is_empty()), "`--owner` needs a name");
         let texts = [Some(&self.reason), self.owner.as_ref()];
+        ensure!(
+            !texts.into_iter().flatten().any(|text| text.contains(char::is_control)),
+            "`--reason` and `--owner` are one line, without control characters"
+        );
         ensure!(
             texts.into_iter().flatten().all(|text| text.len() <= TEXT_MAX),
             "`--reason` and `--owner` are at most {TEXT_MAX} bytes"
         );
         Ok(())
+    }
+}
+
+/// Reads the name of the note.
+fn note_file(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "none" => Err("`none` is for a check that reads no note: name the file that the checks read".into()),
+        path => Ok(path.into()),
     }
 }
 
