@@ -412,7 +412,7 @@ fn sessions_are_waited_for() {
     let words = ["drain", "--reason=x", "--no-end", &port];
     let waited = notes.ctl(&[&words[..], &["--wait=300ms"]].concat());
     assert_eq!(waited.status.code(), Some(1), "{waited:?}");
-    assert!(String::from_utf8_lossy(&waited.stdout).contains("1 sessions are still on port"), "{waited:?}");
+    assert!(String::from_utf8_lossy(&waited.stdout).contains("1 session is still on port"), "{waited:?}");
     let waiting = notes.command(&[&words[..], &["--wait=60s"]].concat()).stdout(Stdio::piped()).spawn().unwrap();
     drop((session, _client));
     let (output, _) = machine::beside_sleeps(Duration::ZERO, 1, || waiting.wait_with_output().unwrap());

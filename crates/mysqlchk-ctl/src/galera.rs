@@ -13,7 +13,7 @@ use serde_json::Value;
 const CHECK_USER: &str = "mysqlchk";
 
 /// Refuses for a node outside the primary component and for the last member. A server that is not a Galera node, or that is
-/// down, is nothing to protect.
+/// down, is nothing to protect; that nobody could be asked is said on standard error.
 ///
 /// # Errors
 /// Such a node, with the option that does it all the same.

@@ -109,7 +109,11 @@ fn wait_for_sessions(place: Place, wait: Duration) -> Result<bool> {
             if is_terminal {
                 say("");
             }
-            let left = if count == 0 { "no sessions are".to_owned() } else { format!("{count} sessions are still") };
+            let left = match count {
+                0 => "no sessions are".to_owned(),
+                1 => "1 session is still".to_owned(),
+                _ => format!("{count} sessions are still"),
+            };
             say(format!("{left} on {place}"));
             return Ok(count == 0);
         }
