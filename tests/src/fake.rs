@@ -85,11 +85,18 @@ impl Fake {
     /// its end.
     #[must_use]
     pub fn sending(turns: Vec<Vec<u8>>) -> Self {
+        Self::sending_each(vec![turns])
+    }
+
+    /// The same with turns of its own for each client, in their order; those that come later get those of the last.
+    #[must_use]
+    pub fn sending_each(clients: Vec<Vec<Vec<u8>>>) -> Self {
         let (listener, address) = silent();
         let fake = Self { address, received: Arc::default() };
         let all = Arc::clone(&fake.received);
         thread::spawn(move || {
-            for client in listener.incoming() {
+            for (number, client) in listener.incoming().enumerate() {
+                let turns = &clients[number.min(clients.len() - 1)];
                 let mut client = client.unwrap();
                 client.set_read_timeout(Some(BOUND)).unwrap();
                 let mut chunk = [0; 64 * 1024];

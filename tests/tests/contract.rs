@@ -604,6 +604,30 @@ fn whatever_a_server_sends_the_response_is_well_formed() {
     }
 }
 
+/// The driver takes a zero at the end of a challenge for a terminator, and one challenge in 256 has one.
+#[test]
+fn a_challenge_that_ends_in_a_zero_is_no_reason_to_be_down() {
+    let scratch = Scratch::new("challenge");
+    let account = option_file(&scratch, "[client]\nuser=u\npassword=p\n");
+    let said = |clients| {
+        let fake = Fake::sending_each(clients);
+        check(&with(&fake::arguments(fake.address), &[&account]))
+    };
+    let challenge = |plugin: &[u8], last| packet(2, &[b"\xfe", plugin, b"\0", &[b'n'; 31], &[last]].concat());
+    let denied = || packet(4, b"\xff\x15\x04#28000Access denied");
+    let salt = || packet(4, &[b"P\0", &[b's'; 18][..]].concat());
+    // No real server can be made to draw such a challenge. That the login is through shows in what comes after it.
+    let logged_in = "cannot query: the answer has no columns";
+    let ed25519 = |last, answer| vec![greeting(), challenge(b"client_ed25519", last), answer, packet(1, OK)];
+    let refused = || ed25519(0, denied());
+    assert_down(&said(vec![refused(), ed25519(b'n', packet(4, OK))]), 1, logged_in);
+    let parsec = |last| vec![greeting(), challenge(b"parsec", last), salt(), packet(6, OK), packet(1, OK)];
+    assert_down(&said(vec![parsec(0), parsec(b'n')]), 1, logged_in);
+    // A wrong password stays wrong, and is not tried a third time.
+    let third = ed25519(b'n', packet(4, OK));
+    assert_down(&said(vec![refused(), refused(), third]), 1, "cannot log in: access denied (1045)");
+}
+
 #[test]
 fn help_and_version_are_for_a_person() {
     for program in shipped::programs() {

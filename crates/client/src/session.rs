@@ -13,7 +13,7 @@ use mysql::{ClientIdentity, Conn, DriverError, OptsBuilder, ResultSet, SslOpts, 
 use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::endpoint::{self, Account, Endpoint, Target};
-use crate::error::{ER_CON_COUNT_ERROR, Error, io_words};
+use crate::error::{ER_ACCESS_DENIED_ERROR, ER_CON_COUNT_ERROR, Error, io_words};
 use crate::family::Family;
 use crate::rows::Rows;
 use crate::tls::{self, Mode, Tls};
@@ -190,15 +190,20 @@ fn log_in(
         }
     };
     let has_password = account.password.as_ref().is_some_and(|password| !password.reveal().is_empty());
-    without_panic(has_password, connect)
+    once_more(has_password, connect)
 }
 
-/// The driver panics on an account of `parsec` when it has no password for it (28.0.4). Goes when it returns an error.
-fn without_panic<T>(has_password: bool, log_in: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+/// Logs in, and once more where the driver may be to blame. It takes a zero at the end of the challenge of `ed25519` and
+/// `parsec` for a terminator (`mysql_common` 0.37.3), which one challenge in 256 has: then `ed25519` refuses the right
+/// password, and `parsec` is a panic. The next challenge is another one. Goes with `mysql_common` 0.38.
+///
+/// Without a password `parsec` is always a panic (28.0.4). Goes when the driver returns an error.
+fn once_more<T>(has_password: bool, log_in: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
     // What panics is dropped half-way, and nothing of it is used afterwards.
-    match panic::catch_unwind(AssertUnwindSafe(log_in)) {
+    match panic::catch_unwind(AssertUnwindSafe(&log_in)) {
         Err(_) if !has_password => Err(Error::cannot("log in", "the authentication plugin needs a password")),
-        Err(panic) => panic::resume_unwind(panic),
+        Err(_) => log_in(),
+        Ok(Err(error)) if has_password && error.is(&[ER_ACCESS_DENIED_ERROR]) => log_in(),
         Ok(done) => done,
     }
 }

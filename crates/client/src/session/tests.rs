@@ -1,6 +1,7 @@
 use super::*;
 use mysql_common::constants::{CapabilityFlags, StatusFlags};
 use mysql_common::packets::HandshakePacket;
+use std::cell::Cell;
 use std::io::ErrorKind;
 
 #[test]
@@ -42,10 +43,29 @@ fn a_name_that_is_verified_leads_to_all_its_addresses() {
 
 #[test]
 fn a_driver_that_wants_a_password_is_no_mystery() {
-    let log_in = |has| without_panic(has, || -> Result<(), _> { panic!("wanted one") });
+    let log_in = |has| once_more(has, || -> Result<(), _> { panic!("wanted one") });
     let words = "cannot log in: the authentication plugin needs a password";
     assert_eq!(log_in(false), Err(Error::new(words)));
     assert!(panic::catch_unwind(|| log_in(true)).is_err());
+}
+
+#[test]
+fn what_the_driver_may_be_to_blame_for_is_tried_once_more() {
+    let tries = |has_password, first: fn() -> Result<u32, Error>| {
+        let count = Cell::new(0);
+        let done = once_more(has_password, || {
+            count.set(count.get() + 1);
+            if count.get() == 1 { first() } else { Ok(count.get()) }
+        });
+        (done, count.get())
+    };
+    let denied = || Err(Error::refused("log in", ER_ACCESS_DENIED_ERROR, "access denied"));
+    assert_eq!(tries(true, denied), (Ok(2), 2));
+    assert_eq!(tries(true, || panic!("the challenge is too short")), (Ok(2), 2));
+    assert_eq!(tries(false, denied), (denied(), 1));
+    assert_eq!(tries(true, || Ok(7)), (Ok(7), 1));
+    let full = || Err(Error::refused("log in", ER_CON_COUNT_ERROR, "too many connections"));
+    assert_eq!(tries(true, full), (full(), 1));
 }
 
 #[test]
