@@ -299,8 +299,21 @@ impl Site {
     #[track_caller]
     pub fn heal(&self) {
         let broken = std::mem::take(&mut *self.broken());
+        self.undo(&broken);
+        self.until_replicated();
+    }
+
+    /// Makes one server well again, and does not wait.
+    #[track_caller]
+    pub fn heal_one(&self, number: usize) {
+        let broken = self.broken().extract_if(.., |(broken, _)| *broken == number).collect::<Vec<_>>();
+        self.undo(&broken);
+    }
+
+    #[track_caller]
+    fn undo(&self, broken: &[(usize, Fault)]) {
         // First the servers, then what needs two of them.
-        for &(number, fault) in &broken {
+        for &(number, fault) in broken {
             let server = self.server(number);
             match fault {
                 Fault::Kill | Fault::Stop => server.restart(),
@@ -322,7 +335,7 @@ impl Site {
                 _ => {}
             }
         }
-        for &(number, fault) in &broken {
+        for &(number, fault) in broken {
             match fault {
                 Fault::DuplicateKey => {
                     self.server(number).sql("SET sql_log_bin=OFF; DELETE FROM lab.k");
@@ -337,7 +350,6 @@ impl Site {
                 _ => {}
             }
         }
-        self.until_replicated();
     }
 
     /// Whether nothing was done to a server since the last cure.

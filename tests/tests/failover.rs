@@ -678,6 +678,57 @@ fn a_drained_server_keeps_its_reads_and_gives_up_the_writes() {
 }
 
 #[test]
+fn a_drained_writer_is_the_writer_until_the_other_one_can_take_over() {
+    let stage = Stage::start(&[]);
+    let status_shows = |server: &str| {
+        for (_, front, _) in &stage.fronts {
+            front.haproxy.until("status", server, "NOLB", BOUND);
+        }
+    };
+    // It would lack what it has not applied.
+    stage.site.break_by(DB02, Fault::StopApplier);
+    stage.until_settled("db02 does not replicate", &row(1));
+    let begin = stage.site.break_by(DB01, Fault::Drain);
+    status_shows("db01");
+    for (_, _, traffic) in &stage.fronts {
+        traffic.until_more_writes(200);
+    }
+    stage.until_settled("db01 is drained, and db02 does not replicate", &row(1));
+    stage.assert_undisturbed("db01 is drained, and db02 does not replicate", begin);
+    let begin = Instant::now();
+    stage.site.heal_one(DB02);
+    stage.until_moved("db02 replicates again", begin, &["db01", "db02"]);
+    stage.until_settled("db01 is drained, and db02 replicates", &row(5));
+
+    stage.site.break_by(DB02, Fault::Drain);
+    status_shows("db02");
+    for (_, _, traffic) in &stage.fronts {
+        traffic.until_more_writes(200);
+    }
+    stage.until_settled("both are drained", &row(5));
+    let begin = Instant::now();
+    stage.site.heal_one(DB01);
+    stage.until_moved("db01 is no longer drained", begin, &["db02", "db01"]);
+    stage.until_settled("db02 is drained", &row(4));
+
+    stage.site.heal_one(DB02);
+    stage.until_settled("nobody is drained", &row(0));
+
+    stage.site.break_by(DB02, Fault::Kill);
+    stage.until_settled("db02 is down", &row(4));
+    let begin = stage.site.break_by(DB01, Fault::Drain);
+    status_shows("db01");
+    for (_, _, traffic) in &stage.fronts {
+        traffic.until_more_writes(200);
+    }
+    stage.until_settled("db01 is drained, and db02 is down", &row(4));
+    stage.assert_undisturbed("db01 is drained, and db02 is down", begin);
+    stage.site.heal();
+    stage.until_settled("all is well", &row(0));
+    stage.assert_one_writer_at_a_time();
+}
+
+#[test]
 fn a_connection_that_takes_long_finds_no_second_writer() {
     for writer in ["sticky", "preferred"] {
         let stage = Stage::start(&[("WRITER", writer)]);
