@@ -10,6 +10,8 @@ FUZZ       ?=
 FUZZ_RUNS  ?= 10000000
 FUZZ_TIME  ?= 3600
 DOC         = $(DESTDIR)$(PREFIX)/share/doc/mysqlchk
+# Of `make deb` and `make rpm`: a version of its own for the package.
+PACKAGE_VERSION ?=
 UNITS       = $(DESTDIR)$(PREFIX)/lib/systemd/system
 CARGO      ?= cargo
 
@@ -22,6 +24,9 @@ FAST_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 # And with the code that a check runs in one place: a fourth less CPU (docs/cost.md, tests/src/bin/order.rs). Relative to the
 # root of the workspace, where cargo links.
 FAST_FLAGS += -C link-arg=-Wl,-T,crates/watchdog/start.ld
+# The same source gives the same binaries, wherever it and cargo's crates are.
+CARGO_HOME ?= $(HOME)/.cargo
+FAST_FLAGS += --remap-path-prefix=$(CURDIR)=/mysqlchk --remap-path-prefix=$(CARGO_HOME)=/cargo
 # Where the build leaves the binaries, and where the tests and the demo look for them.
 MYSQLCHK_BIN := $(CARGO_TARGET_DIR)/$(TARGET)/release
 export MYSQLCHK_BIN
@@ -36,7 +41,7 @@ PROGRAMS := $(shell cat PROGRAMS)
 HELPERS  := mysqlchk-ctl
 BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%) $(HELPERS:%=$(MYSQLCHK_BIN)/%)
 
-.PHONY: help build check test fuzz demo drill failover bench order man install deps roots
+.PHONY: help build check test fuzz demo drill failover bench order man install deb rpm deps roots
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 
@@ -114,6 +119,12 @@ install: $(BINARIES) ## binaries, services, manual pages and an example option f
 	done
 	test -e $(DESTDIR)/etc/mysqlchk/my.cnf || install -m 0640 docs/my.cnf $(DESTDIR)/etc/mysqlchk/my.cnf
 	test -n "$(DESTDIR)" || chgrp mysqlchk /etc/mysqlchk/my.cnf
+
+deb: deps build ## a package for Debian and Ubuntu, in packages below the target directory
+	PACKAGE_VERSION=$(PACKAGE_VERSION) packaging/deb $(CARGO_TARGET_DIR)/packages
+
+rpm: deps build ## the same for RHEL, Fedora and SUSE
+	PACKAGE_VERSION=$(PACKAGE_VERSION) packaging/rpm $(CARGO_TARGET_DIR)/packages
 
 deps: ## what demo and test need from Debian; installs it as root, names it otherwise
 	@tests/deps

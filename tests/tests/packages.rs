@@ -1,0 +1,247 @@
+//! The packages: built, checked by lintian and rpmlint, and installed, upgraded and removed by the real dpkg and rpm, in a copy of
+//! this host that is thrown away.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use lab::daemon::{Daemon, program};
+use lab::scratch::Scratch;
+use lab::{roots, shipped, user, wait};
+
+const BOUND: Duration = Duration::from_secs(180);
+
+/// Builds a package of this `kind` from the programs of this build, as `make deb` and `make rpm` do.
+#[track_caller]
+fn package(kind: &str, source: &Path, to: &Path, version: &str, environment: &[(&str, &str)]) -> PathBuf {
+    let built = env::var("MYSQLCHK_BIN").expect("set MYSQLCHK_BIN or run make test");
+    let mut command = Command::new(source.join("packaging").join(kind));
+    command.arg(to).current_dir(source).env("MYSQLCHK_BIN", built);
+    command.env("PACKAGE_VERSION", version).env("SOURCE_DATE_EPOCH", "1790000000");
+    let done = run(command.envs(environment.iter().copied()));
+    PathBuf::from(done.lines().last().unwrap())
+}
+
+#[track_caller]
+fn run(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
+    let stdout = String::from_utf8(stdout).unwrap();
+    assert!(status.success(), "{command:?}: {status}\n{stdout}\n{}", String::from_utf8_lossy(&stderr));
+    stdout
+}
+
+/// Runs a script as root in a copy of this host: what it writes goes to `upper`, and the host sees nothing of it. `$1` is a
+/// directory of the host; with `boot` systemd runs the script, otherwise it has no systemd.
+fn in_a_copy(scratch: &Scratch, script: &str, boot: bool) -> String {
+    for directory in ["upper", "work", "merged", "upper/usr/local/bin"] {
+        fs::create_dir_all(scratch.join(directory)).unwrap();
+    }
+    let shared = scratch.dir("shared");
+    scratch.program("upper/usr/local/bin/script", format!("#!/bin/sh\nexec >/shared/report 2>&1\nset -eu\n{script}\n"));
+    fs::create_dir_all(scratch.join("upper/shared")).unwrap();
+    let mut how =
+        "set -e; cd \"$1\"; mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work merged\n".to_owned();
+    how += if boot {
+        let units = scratch.join("upper/etc/systemd/system");
+        fs::create_dir_all(&units).unwrap();
+        fs::write(scratch.join("upper/etc/machine-id"), "").unwrap();
+        let target = "[Unit]\nRequires=basic.target script.service\nAfter=basic.target\nAllowIsolate=yes\n";
+        fs::write(units.join("script.target"), target).unwrap();
+        let service = "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nExecStart=/usr/local/bin/script\n\
+            ExecStopPost=/bin/systemctl --no-block exit 0\n";
+        fs::write(units.join("script.service"), service).unwrap();
+        "exec \"$2\" -q -D merged --private-network --register=no --keep-unit --console=pipe --bind=\"$1/shared:/shared\" \
+            -b systemd.unit=script.target"
+    } else {
+        "mount --bind \"$1/shared\" merged/shared; mount --bind /dev merged/dev; mount -t proc proc merged/proc; mount -t tmpfs none merged/run
+            exec chroot merged /usr/local/bin/script"
+    };
+    let nspawn = roots::bookworm().join("usr/bin/systemd-nspawn");
+    let mut command = Command::new(program("unshare"));
+    command.args(["--mount", "sh", "-c", &how, "sh"]).arg(scratch.path()).arg(nspawn).stdin(Stdio::null());
+    let mut daemon = Daemon::start(&mut command, &scratch.join("log"));
+    wait::until("the script has ended", BOUND, || !daemon.is_running());
+    fs::read_to_string(shared.join("report")).unwrap_or_else(|_| panic!("{}", daemon.log()))
+}
+
+#[test]
+fn the_packages_have_no_fault_and_the_same_source_makes_the_same_packages() {
+    let scratch = Scratch::new("packages");
+    let (one, two, clone) = (scratch.dir("one"), scratch.dir("two"), scratch.dir("clone"));
+    // Another place, umask, time zone and language.
+    let copy = "umask 077; cp -R Makefile PROGRAMS Cargo.toml *.md LICENSE-* docs haproxy man systemd xinetd.d packaging \"$1\"";
+    run(Command::new("sh").args(["-c", copy, "sh"]).arg(&clone).current_dir(shipped::file("")));
+    for kind in ["deb", "rpm"] {
+        let first = package(kind, &shipped::file(""), &one, "0.1.0", &[]);
+        let second = package(kind, &clone, &two, "0.1.0", &[("TZ", "Asia/Tokyo"), ("LC_ALL", "C")]);
+        assert!(
+            fs::read(&first).unwrap() == fs::read(&second).unwrap(),
+            "{} and {}",
+            first.display(),
+            second.display()
+        );
+        if kind == "deb" {
+            run(Command::new(program("lintian")).args(["--allow-root", "--fail-on=error,warning"]).arg(&first));
+        } else {
+            let mut rpmlint = Command::new(program("rpmlint"));
+            let found = run(rpmlint.arg("--config").arg(shipped::file("packaging/rpmlint.toml")).arg(&first));
+            assert!(found.contains("0 errors, 0 warnings"), "{found}");
+        }
+    }
+}
+
+/// What is left of a package that was there.
+const LIFE: &str = r#"
+everything() {
+	# Not what dpkg, systemd-sysusers and userdel keep of every package and account.
+	find / -xdev \( -path /shared -o -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/lib/dpkg \
+		-o -path /var/log -o -path /var/cache \) -prune -o -print |
+		grep -v -e '^/etc/\(passwd\|group\|shadow\|gshadow\)-$' -e '^/etc/.pwd.lock$' | sort
+	cat /etc/passwd /etc/group
+}
+modes() { stat -c '%A %U:%G %n' "$@"; }
+everything >/shared/before
+dpkg -i /shared/one/*.deb >/shared/log 2>&1
+echo "enabled: $(find /etc/systemd -name '*mysqlchk*' -o -name '*galera-chk*' | tr '\n' ' ')"
+echo "on: $(grep -l '^[[:space:]]*disable *= no' /etc/xinetd.d/mysqlchk* /etc/xinetd.d/galera-chk | tr '\n' ' ')"
+modes /etc/mysqlchk/my.cnf /var/lib/mysqlchk /usr/bin/mysqlchk-status
+getent passwd mysqlchk | cut -d: -f1,6-
+mysqlchk-status --socket=/nowhere --format=text --defaults-file=/etc/mysqlchk/my.cnf || true
+echo '# mine' >>/etc/mysqlchk/my.cnf
+chmod 0600 /etc/mysqlchk/my.cnf
+rm /etc/xinetd.d/mysqlchk-agent
+mysqlchk-ctl drain --reason=upgrade --no-end --owner=me >>/shared/log 2>&1
+echo "--- upgraded"
+dpkg -i /shared/two/*.deb >>/shared/log 2>&1
+dpkg-query -W mysqlchk
+tail -n 1 /etc/mysqlchk/my.cnf
+modes /etc/mysqlchk/my.cnf
+ls /etc/xinetd.d/mysqlchk*
+mysqlchk-ctl status | sed 's/, for [0-9]*s now//'
+echo "--- removed"
+dpkg -r mysqlchk >>/shared/log 2>&1
+ls /usr/bin/mysqlchk* 2>/dev/null || true
+tail -n 1 /etc/mysqlchk/my.cnf
+ls /var/lib/mysqlchk
+echo "--- purged"
+dpkg -P mysqlchk >>/shared/log 2>&1
+everything >/shared/after
+diff /shared/before /shared/after
+"#;
+
+#[test]
+fn dpkg_installs_upgrades_removes_and_purges_it() {
+    if !user::is_root() {
+        eprintln!("not tried: to install a package needs root");
+        return;
+    }
+    let scratch = Scratch::new("dpkg");
+    let shared = scratch.dir("shared");
+    package("deb", &shipped::file(""), &shared.join("one"), "0.1.0", &[]);
+    package("deb", &shipped::file(""), &shared.join("two"), "0.2.0", &[]);
+    let report = in_a_copy(&scratch, LIFE, false);
+    assert_eq!(
+        report,
+        "enabled: \non: \n\
+         -rw-r----- root:mysqlchk /etc/mysqlchk/my.cnf\n\
+         drwxr-xr-x root:root /var/lib/mysqlchk\n\
+         -rwxr-xr-x root:root /usr/bin/mysqlchk-status\n\
+         mysqlchk:/nonexistent:/usr/sbin/nologin\n\
+         mysqlchk-status: down: cannot connect to /nowhere: no such socket\n\
+         --- upgraded\n\
+         mysqlchk\t0.2.0\n\
+         # mine\n\
+         -rw------- root:mysqlchk /etc/mysqlchk/my.cnf\n\
+         /etc/xinetd.d/mysqlchk\n/etc/xinetd.d/mysqlchk-metrics\n\
+         maintenance: drain: upgrade (me)\n\
+         --- removed\n\
+         # mine\n\
+         maintenance\nmaintenance.lock\n\
+         --- purged\n"
+    );
+}
+
+const LIFE_OF_AN_RPM: &str = r#"
+rpm() { command rpm --force-debian --nodeps "$@" >>/shared/log 2>&1; }
+mkdir -p /var/lib/rpm
+command rpm --initdb
+rpm -i /shared/one/*.rpm
+echo "enabled: $(find /etc/systemd -name '*mysqlchk*' -o -name '*galera-chk*' | tr '\n' ' ')"
+echo "on: $(grep -l '^[[:space:]]*disable *= no' /etc/xinetd.d/mysqlchk* /etc/xinetd.d/galera-chk | tr '\n' ' ')"
+stat -c '%A %U:%G %n' /etc/mysqlchk/my.cnf /var/lib/mysqlchk /usr/bin/mysqlchk-status
+mysqlchk-status --socket=/nowhere --format=text --defaults-file=/etc/mysqlchk/my.cnf || true
+echo '# mine' >>/etc/mysqlchk/my.cnf
+mysqlchk-ctl drain --reason=upgrade --no-end --owner=me >>/shared/log 2>&1
+echo "--- upgraded"
+rpm -U /shared/two/*.rpm
+command rpm -q mysqlchk
+tail -n 1 /etc/mysqlchk/my.cnf
+mysqlchk-ctl status | sed 's/, for [0-9]*s now//'
+echo "--- removed"
+rpm -e mysqlchk
+find /usr /etc /var/lib -xdev -name '*mysqlchk*' -o -xdev -name galera-chk
+ls /etc/mysqlchk
+"#;
+
+#[test]
+fn rpm_installs_upgrades_and_removes_it() {
+    if !user::is_root() {
+        eprintln!("not tried: to install a package needs root");
+        return;
+    }
+    let scratch = Scratch::new("rpm");
+    let shared = scratch.dir("shared");
+    package("rpm", &shipped::file(""), &shared.join("one"), "0.1.0", &[]);
+    package("rpm", &shipped::file(""), &shared.join("two"), "0.2.0", &[]);
+    let report = in_a_copy(&scratch, LIFE_OF_AN_RPM, false);
+    let log = fs::read_to_string(shared.join("log")).unwrap_or_default();
+    assert_eq!(
+        report.replace(env::consts::ARCH, "ARCH"),
+        "enabled: \non: \n\
+         -rw-r----- root:mysqlchk /etc/mysqlchk/my.cnf\n\
+         drwxr-xr-x root:root /var/lib/mysqlchk\n\
+         -rwxr-xr-x root:root /usr/bin/mysqlchk-status\n\
+         mysqlchk-status: down: cannot connect to /nowhere: no such socket\n\
+         --- upgraded\n\
+         mysqlchk-0.2.0-1.ARCH\n\
+         # mine\n\
+         maintenance: drain: upgrade (me)\n\
+         --- removed\n\
+         /etc/mysqlchk\n\
+         my.cnf.rpmsave\n",
+        "{log}"
+    );
+}
+
+/// A server as a package would have set it up, and then what the document says.
+const SERVER: &str = r#"
+mariadb-install-db --no-defaults --user=root --datadir=/var/lib/mysql --auth-root-authentication-method=socket >/shared/log 2>&1
+install -d /run/mysqld
+mariadbd --no-defaults --user=root --datadir=/var/lib/mysql --socket=/run/mysqld/mysqld.sock --bind-address=127.0.0.1 >>/shared/log 2>&1 &
+until mariadb -e 'DO 1' 2>/dev/null; do kill -0 $!; done
+cd /shared
+"#;
+
+#[test]
+fn the_commands_of_the_document_lead_from_the_package_to_an_answer() {
+    if !user::is_root() {
+        eprintln!("not tried: to boot a systemd needs root");
+        return;
+    }
+    let scratch = Scratch::new("document");
+    package("deb", &shipped::file(""), &scratch.dir("shared"), "0.1.0", &[]);
+    let text = fs::read_to_string(shipped::file("docs/install.md")).unwrap();
+    let commands = text.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(commands.lines().count() <= 5 && commands.starts_with("dpkg -i"), "{commands}");
+    // Not what the programs of the system say, but what ours answers.
+    let commands = commands.replace("0.1.0_amd64", "0.1.0_*").replace("curl -i", "curl --silent -i");
+    let quiet =
+        commands.lines().map(|line| if line.starts_with("curl") { line.into() } else { format!("{line} >>log 2>&1") });
+    let script = format!("{SERVER}{}", quiet.collect::<Vec<String>>().join("\n"));
+    let report = in_a_copy(&scratch, &script, true);
+    let log = fs::read_to_string(scratch.join("shared/log")).unwrap_or_default();
+    assert!(report.starts_with("HTTP/1.1 200 "), "{report}\n{log}");
+    assert!(report.ends_with("\r\nup: the server answers, read_only is OFF\n"), "{report}\n{log}");
+}
