@@ -41,7 +41,7 @@ PROGRAMS := $(shell cat PROGRAMS)
 HELPERS  := mysqlchk-ctl
 BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%) $(HELPERS:%=$(MYSQLCHK_BIN)/%)
 
-.PHONY: help build check test fuzz demo drill failover bench order man install deb rpm deps roots
+.PHONY: help build check test fuzz demo drill failover bench order man install completions deb rpm deps roots
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 
@@ -120,10 +120,16 @@ install: $(BINARIES) ## binaries, services, manual pages and an example option f
 	test -e $(DESTDIR)/etc/mysqlchk/my.cnf || install -m 0640 docs/my.cnf $(DESTDIR)/etc/mysqlchk/my.cnf
 	test -n "$(DESTDIR)" || chgrp mysqlchk /etc/mysqlchk/my.cnf
 
-deb: deps build ## a package for Debian and Ubuntu, in packages below the target directory
+# Not in the programs, which pay for each byte that they carry.
+COMPLETIONS := $(CARGO_TARGET_DIR)/completions
+export COMPLETIONS
+completions: build
+	$(CARGO) run --package mysqlchk-tests --bin completions --locked --quiet -- $(COMPLETIONS)
+
+deb: deps completions ## a package for Debian and Ubuntu, in packages below the target directory
 	PACKAGE_VERSION=$(PACKAGE_VERSION) packaging/deb $(CARGO_TARGET_DIR)/packages
 
-rpm: deps build ## the same for RHEL, Fedora and SUSE
+rpm: deps completions ## the same for RHEL, Fedora and SUSE
 	PACKAGE_VERSION=$(PACKAGE_VERSION) packaging/rpm $(CARGO_TARGET_DIR)/packages
 
 deps: ## what demo and test need from Debian; installs it as root, names it otherwise

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use lab::daemon::{Daemon, program};
+use lab::program::binary;
 use lab::scratch::Scratch;
 use lab::{roots, shipped, user, wait};
 
@@ -17,7 +18,10 @@ const BOUND: Duration = Duration::from_secs(180);
 #[track_caller]
 fn package(kind: &str, source: &Path, to: &Path, version: &str, environment: &[(&str, &str)]) -> PathBuf {
     let built = env::var("MYSQLCHK_BIN").expect("set MYSQLCHK_BIN or run make test");
+    let completions = to.join("completions");
+    run(Command::new(env!("CARGO_BIN_EXE_completions")).arg(&completions));
     let mut command = Command::new(source.join("packaging").join(kind));
+    command.env("COMPLETIONS", &completions);
     command.arg(to).current_dir(source).env("MYSQLCHK_BIN", built);
     command.env("PACKAGE_VERSION", version).env("SOURCE_DATE_EPOCH", "1790000000");
     let done = run(command.envs(environment.iter().copied()));
@@ -88,6 +92,41 @@ fn the_packages_have_no_fault_and_the_same_source_makes_the_same_packages() {
             let mut rpmlint = Command::new(program("rpmlint"));
             let found = run(rpmlint.arg("--config").arg(shipped::file("packaging/rpmlint.toml")).arg(&first));
             assert!(found.contains("0 errors, 0 warnings"), "{found}");
+        }
+    }
+}
+
+#[test]
+fn bash_completes_options_values_and_subcommands() {
+    let scratch = Scratch::new("completions");
+    run(Command::new(env!("CARGO_BIN_EXE_completions")).arg(scratch.path()));
+    let script = r#"
+        source "$1"; shift
+        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+        $(complete -p "$1" | sed 's/.* -F \([^ ]*\) .*/\1/') "$1" "${!#}" "${COMP_WORDS[COMP_CWORD - 1]}"
+        echo "${COMPREPLY[*]}""#;
+    for (words, completed) in [
+        (&["galera-chk", "--available-when-d"][..], "--available-when-donor --available-when-desynced"),
+        (&["galera-chk", "--available-when-donor", ""], "never nonblocking last always"),
+        (&["mysqlchk-replication", "--max-l"], "--max-lag"),
+        (&["mysqlchk-status", "--require-w"], "--require-writable"),
+        (&["mysqlchk-ctl", "d"], "drain down"),
+        (&["mysqlchk-ctl", "drain", "--re"], "--reason"),
+        (&["mysqlchk-ctl", "drain", "--only", "mysqlchk-s"], "mysqlchk-status"),
+    ] {
+        let mut bash = Command::new(program("bash"));
+        bash.args(["-c", script, "bash"]).arg(scratch.join("bash").join(words[0])).args(words);
+        assert_eq!(run(&mut bash).trim_end(), completed, "{words:?}");
+    }
+    // Every option of the help, in every shell.
+    for name in shipped::installed_programs() {
+        let help = run(Command::new(binary(name)).arg("--help"));
+        let options = help.split_whitespace().filter_map(|word| word.strip_prefix("--"));
+        for option in options.map(|option| option.split(['[', '=', '`', ',', ';', ')']).next().unwrap()) {
+            for file in [format!("bash/{name}"), format!("zsh/_{name}"), format!("fish/{name}.fish")] {
+                let text = fs::read_to_string(scratch.join(&file)).unwrap();
+                assert!(text.contains(option), "{file}: --{option}");
+            }
         }
     }
 }
