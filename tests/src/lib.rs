@@ -33,6 +33,7 @@
 //! | [`recorded`] | rows on record, in the place of a server that is not to be had |
 
 pub mod address;
+pub mod copy;
 pub mod daemon;
 pub mod evidence;
 pub mod failover;

@@ -5,14 +5,12 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::sync::OnceLock;
 
-use lab::daemon::{Daemon, program};
+use lab::daemon::program;
 use lab::program::binary;
 use lab::scratch::Scratch;
-use lab::{roots, shipped, user, wait};
-
-const BOUND: Duration = Duration::from_secs(180);
+use lab::{copy, shipped, user};
 
 /// Builds a package of this `kind` from the programs of this build, as `make deb` and `make rpm` do.
 #[track_caller]
@@ -28,46 +26,28 @@ fn package(kind: &str, source: &Path, to: &Path, version: &str, environment: &[(
     PathBuf::from(done.lines().last().unwrap())
 }
 
+/// The package of this kind that is shipped, in this directory: made once, and put there.
+#[track_caller]
+fn shipped_package(kind: &str, to: &Path) -> PathBuf {
+    static DEB: OnceLock<(Scratch, PathBuf)> = OnceLock::new();
+    static RPM: OnceLock<(Scratch, PathBuf)> = OnceLock::new();
+    let (_, made) = if kind == "deb" { &DEB } else { &RPM }.get_or_init(|| {
+        let scratch = Scratch::new(kind);
+        let made = package(kind, &shipped::file(""), scratch.path(), "0.1.0", &[]);
+        (scratch, made)
+    });
+    fs::create_dir_all(to).unwrap();
+    let there = to.join(made.file_name().unwrap());
+    fs::copy(made, &there).unwrap();
+    there
+}
+
 #[track_caller]
 fn run(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
     let stdout = String::from_utf8(stdout).unwrap();
     assert!(status.success(), "{command:?}: {status}\n{stdout}\n{}", String::from_utf8_lossy(&stderr));
     stdout
-}
-
-/// Runs a script as root in a copy of this host: what it writes goes to `upper`, and the host sees nothing of it. `$1` is a
-/// directory of the host; with `boot` systemd runs the script, otherwise it has no systemd.
-fn in_a_copy(scratch: &Scratch, script: &str, boot: bool) -> String {
-    for directory in ["upper", "work", "merged", "upper/usr/local/bin"] {
-        fs::create_dir_all(scratch.join(directory)).unwrap();
-    }
-    let shared = scratch.dir("shared");
-    scratch.program("upper/usr/local/bin/script", format!("#!/bin/sh\nexec >/shared/report 2>&1\nset -eu\n{script}\n"));
-    fs::create_dir_all(scratch.join("upper/shared")).unwrap();
-    let mut how =
-        "set -e; cd \"$1\"; mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work merged\n".to_owned();
-    how += if boot {
-        let units = scratch.join("upper/etc/systemd/system");
-        fs::create_dir_all(&units).unwrap();
-        fs::write(scratch.join("upper/etc/machine-id"), "").unwrap();
-        let target = "[Unit]\nRequires=basic.target script.service\nAfter=basic.target\nAllowIsolate=yes\n";
-        fs::write(units.join("script.target"), target).unwrap();
-        let service = "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nExecStart=/usr/local/bin/script\n\
-            ExecStopPost=/bin/systemctl --no-block exit 0\n";
-        fs::write(units.join("script.service"), service).unwrap();
-        "exec \"$2\" -q -D merged --private-network --register=no --keep-unit --console=pipe --bind=\"$1/shared:/shared\" \
-            -b systemd.unit=script.target"
-    } else {
-        "mount --bind \"$1/shared\" merged/shared; mount --bind /dev merged/dev; mount -t proc proc merged/proc; mount -t tmpfs none merged/run
-            exec chroot merged /usr/local/bin/script"
-    };
-    let nspawn = roots::bookworm().join("usr/bin/systemd-nspawn");
-    let mut command = Command::new(program("unshare"));
-    command.args(["--mount", "sh", "-c", &how, "sh"]).arg(scratch.path()).arg(nspawn).stdin(Stdio::null());
-    let mut daemon = Daemon::start(&mut command, &scratch.join("log"));
-    wait::until("the script has ended", BOUND, || !daemon.is_running());
-    fs::read_to_string(shared.join("report")).unwrap_or_else(|_| panic!("{}", daemon.log()))
 }
 
 #[test]
@@ -78,7 +58,7 @@ fn the_packages_have_no_fault_and_the_same_source_makes_the_same_packages() {
     let copy = "umask 077; cp -R Makefile PROGRAMS Cargo.toml *.md LICENSE-* docs haproxy man systemd xinetd.d packaging \"$1\"";
     run(Command::new("sh").args(["-c", copy, "sh"]).arg(&clone).current_dir(shipped::file("")));
     for kind in ["deb", "rpm"] {
-        let first = package(kind, &shipped::file(""), &one, "0.1.0", &[]);
+        let first = shipped_package(kind, &one);
         let second = package(kind, &clone, &two, "0.1.0", &[("TZ", "Asia/Tokyo"), ("LC_ALL", "C")]);
         assert!(
             fs::read(&first).unwrap() == fs::read(&second).unwrap(),
@@ -87,7 +67,10 @@ fn the_packages_have_no_fault_and_the_same_source_makes_the_same_packages() {
             second.display()
         );
         if kind == "deb" {
-            run(Command::new(program("lintian")).args(["--allow-root", "--fail-on=error,warning"]).arg(&first));
+            let mut lintian = Command::new(program("lintian"));
+            // It leaves files behind.
+            lintian.env("TMPDIR", scratch.path());
+            run(lintian.args(["--allow-root", "--fail-on=error,warning"]).arg(&first));
         } else {
             let mut rpmlint = Command::new(program("rpmlint"));
             let found = run(rpmlint.arg("--config").arg(shipped::file("packaging/rpmlint.toml")).arg(&first));
@@ -178,9 +161,9 @@ fn dpkg_installs_upgrades_removes_and_purges_it() {
     }
     let scratch = Scratch::new("dpkg");
     let shared = scratch.dir("shared");
-    package("deb", &shipped::file(""), &shared.join("one"), "0.1.0", &[]);
+    shipped_package("deb", &shared.join("one"));
     package("deb", &shipped::file(""), &shared.join("two"), "0.2.0", &[]);
-    let report = in_a_copy(&scratch, LIFE, false);
+    let report = copy::chroot(&scratch, LIFE);
     assert_eq!(
         report,
         "enabled: \non: \n\
@@ -232,9 +215,9 @@ fn rpm_installs_upgrades_and_removes_it() {
     }
     let scratch = Scratch::new("rpm");
     let shared = scratch.dir("shared");
-    package("rpm", &shipped::file(""), &shared.join("one"), "0.1.0", &[]);
+    shipped_package("rpm", &shared.join("one"));
     package("rpm", &shipped::file(""), &shared.join("two"), "0.2.0", &[]);
-    let report = in_a_copy(&scratch, LIFE_OF_AN_RPM, false);
+    let report = copy::chroot(&scratch, LIFE_OF_AN_RPM);
     let log = fs::read_to_string(shared.join("log")).unwrap_or_default();
     assert_eq!(
         report.replace(env::consts::ARCH, "ARCH"),
@@ -270,7 +253,7 @@ fn the_commands_of_the_document_lead_from_the_package_to_an_answer() {
         return;
     }
     let scratch = Scratch::new("document");
-    package("deb", &shipped::file(""), &scratch.dir("shared"), "0.1.0", &[]);
+    shipped_package("deb", &scratch.dir("shared"));
     let text = fs::read_to_string(shipped::file("docs/install.md")).unwrap();
     let commands = text.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
     assert!(commands.lines().count() <= 5 && commands.starts_with("dpkg -i"), "{commands}");
@@ -279,8 +262,32 @@ fn the_commands_of_the_document_lead_from_the_package_to_an_answer() {
     let quiet =
         commands.lines().map(|line| if line.starts_with("curl") { line.into() } else { format!("{line} >>log 2>&1") });
     let script = format!("{SERVER}{}", quiet.collect::<Vec<String>>().join("\n"));
-    let report = in_a_copy(&scratch, &script, true);
+    let report = copy::boot(&scratch, &script);
     let log = fs::read_to_string(scratch.join("shared/log")).unwrap_or_default();
     assert!(report.starts_with("HTTP/1.1 200 "), "{report}\n{log}");
     assert!(report.ends_with("\r\nup: the server answers, read_only is OFF\n"), "{report}\n{log}");
+}
+
+#[test]
+fn a_host_that_reboots_in_the_middle_of_a_drain_stays_out() {
+    if !user::is_root() {
+        eprintln!("not tried: to boot a systemd needs root");
+        return;
+    }
+    let scratch = Scratch::new("reboot");
+    shipped_package("deb", &scratch.dir("shared"));
+    let answer = "curl --silent --write-out '%{http_code}\\n' http://127.0.0.1:9200/";
+    let begin = format!(
+        "dpkg -i /shared/*.deb >/shared/log 2>&1
+        systemctl enable --now mysqlchk-status.socket >>/shared/log 2>&1
+        {answer}
+        mysqlchk-ctl drain --reason='kernel upgrade' --for=1h --owner=alice >>/shared/log 2>&1
+        {answer} | sed 's/until [0-9:]*Z/until TIME/'"
+    );
+    let no_server = "down: cannot connect to /run/mysqld/mysqld.sock: no such socket\n503\n";
+    let drained = "drain: kernel upgrade, until TIME (alice)\n404\n";
+    assert_eq!(copy::boot(&scratch, &begin), format!("{no_server}{drained}"));
+    // The same host once more: what was in memory is gone.
+    let after = format!("{answer} | sed 's/until [0-9:]*Z/until TIME/'\nmysqlchk-ctl up >>/shared/log 2>&1\n{answer}");
+    assert_eq!(copy::boot(&scratch, &after), format!("{drained}{no_server}"));
 }

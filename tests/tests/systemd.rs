@@ -11,7 +11,7 @@ use lab::http;
 use lab::program::{binary, local};
 use lab::scratch::Scratch;
 use lab::server::Server;
-use lab::{address, roots, shipped, user, wait};
+use lab::{address, copy, roots, shipped, user};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -178,8 +178,6 @@ fn inetd_runs_a_check_by_the_line_of_the_document() {
 
 /// What a systemd of its own says after 1,500 checks of a server that is down.
 const PROBE: &str = r#"
-set -u
-exec >/result/report 2>&1
 systemctl start mysqlchk-status.socket || exit 1
 until systemctl is-active -q mysqlchk-status.socket; do :; done
 curl --silent --parallel --parallel-max 40 --max-time 60 --output /dev/null \
@@ -201,10 +199,7 @@ fn a_real_systemd_serves_1500_checks_of_a_dead_server_without_a_trace() {
         return;
     }
     let scratch = Scratch::new("boot");
-    for directory in ["upper", "work", "merged", "result"] {
-        scratch.dir(directory);
-    }
-    let upper = scratch.join("upper");
+    let upper = scratch.dir("upper");
     let put = |path: &str, text: &[u8]| {
         let file = upper.join(path);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -222,26 +217,7 @@ fn a_real_systemd_serves_1500_checks_of_a_dead_server_without_a_trace() {
     put("etc/passwd", format!("{accounts}mysqlchk:x:64999:64999::/nonexistent:/usr/sbin/nologin\n").as_bytes());
     let groups = fs::read_to_string("/etc/group").unwrap();
     put("etc/group", format!("{groups}mysqlchk:x:64999:\n").as_bytes());
-    put("etc/machine-id", b"");
-    put("usr/local/bin/probe", format!("#!/bin/sh{PROBE}").as_bytes());
-    executable(&upper.join("usr/local/bin/probe"));
-    put(
-        "etc/systemd/system/probe.target",
-        b"[Unit]\nRequires=basic.target probe.service\nAfter=basic.target\nAllowIsolate=yes\n",
-    );
-    put(
-        "etc/systemd/system/probe.service",
-        b"[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nExecStart=/usr/local/bin/probe\nExecStopPost=/bin/systemctl --no-block exit 0\n",
-    );
-    let nspawn = roots::bookworm().join("usr/bin/systemd-nspawn");
-    let script = "set -e; cd \"$1\"; mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work merged
-        exec \"$2\" -q -D merged --private-network --register=no --keep-unit --console=pipe --bind=\"$1/result:/result\" \
-        -b systemd.unit=probe.target";
-    let mut command = Command::new(program("unshare"));
-    command.args(["--mount", "sh", "-c", script, "sh"]).arg(scratch.path()).arg(nspawn).stdin(Stdio::null());
-    let mut daemon = Daemon::start(&mut command, &scratch.join("log"));
-    wait::until("the systemd has ended", BOUND * 3, || !daemon.is_running());
-    let report = fs::read_to_string(scratch.join("result/report")).unwrap_or_else(|_| panic!("{}", daemon.log()));
+    let report = copy::boot(&scratch, PROBE);
     assert_eq!(
         report.trim_start(),
         "1500 503 0\ndown: cannot connect to /run/mysqld/mysqld.sock: no such socket\nsocket active\nfailed 0\n\
