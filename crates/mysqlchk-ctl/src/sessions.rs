@@ -61,8 +61,8 @@ impl Place {
     }
 }
 
-/// An address as these tables have it: words of 32 bits, each in the byte order of the machine. An IPv4 address in IPv6
-/// clothes is an IPv4 address.
+/// An address as these tables have it: words of 32 bits, each in the byte order of the machine. An IPv4-mapped
+/// IPv6 address counts as IPv4.
 fn address(hex: &str) -> Option<IpAddr> {
     let mut bytes = Vec::new();
     for word in hex.as_bytes().chunks(8) {
