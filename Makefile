@@ -90,13 +90,14 @@ man: ## the manual pages, checked
 $(BINARIES): ; $(MAKE) build
 
 install: $(BINARIES) ## binaries, services, manual pages and an example option file; honours DESTDIR and PREFIX
-	install -d $(DESTDIR)$(PREFIX)/bin $(DOC)/docs $(DOC)/haproxy
+	install -d $(DESTDIR)$(PREFIX)/bin $(DOC)/docs/recipes $(DOC)/haproxy
 	install -d $(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 0755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin
 	install -m 0644 man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 0644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 0644 README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-MIT LICENSE-APACHE $(DOC)
 	install -m 0644 docs/*.md docs/*.svg docs/my.cnf $(DOC)/docs
+	install -m 0644 docs/recipes/*.md $(DOC)/docs/recipes
 	install -m 0644 haproxy/*.cfg haproxy/*.conf $(DOC)/haproxy
 	install -m 0644 xinetd.d/tmpfiles.conf $(DOC)
 	install -d $(UNITS)

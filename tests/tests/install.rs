@@ -115,6 +115,9 @@ fn every_file_gets_its_place_and_its_mode() {
         for name in [names("docs", "md"), names("docs", "svg"), vec!["my.cnf".to_owned()]].concat() {
             wanted.insert(format!("{doc}/docs/{name}"), 0o644);
         }
+        for name in names("docs/recipes", "md") {
+            wanted.insert(format!("{doc}/docs/recipes/{name}"), 0o644);
+        }
         for name in names("haproxy", "cfg").into_iter().chain(names("haproxy", "conf")) {
             wanted.insert(format!("{doc}/haproxy/{name}"), 0o644);
         }
