@@ -1,6 +1,7 @@
 //! A copy of this host that is thrown away: what a script does to it as root, the host does not see.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const MOUNT: &str = "set -e; cd \"$1\"; mount -t overlay overlay -o lowerdir=/,u
 pub fn chroot(scratch: &Scratch, script: &str) -> String {
     let how = "mount --bind \"$1/shared\" merged/shared; mount --bind /dev merged/dev; mount -t proc proc merged/proc
         mount -t tmpfs none merged/run; exec chroot merged /usr/local/bin/script";
-    run(scratch, script, how)
+    run(scratch, script, how, &[])
 }
 
 /// The same by a systemd that has booted there, with a network of its own.
@@ -35,18 +36,17 @@ pub fn boot(scratch: &Scratch, script: &str) -> String {
     fs::write(units.join("script.service"), service).unwrap();
     let how = "exec \"$2\" -q -D merged --private-network --register=no --keep-unit --console=pipe \
         --bind=\"$1/shared:/shared\" -b systemd.unit=script.target";
-    run(scratch, script, how)
+    run(scratch, script, how, &[&roots::bookworm().join("usr/bin/systemd-nspawn")])
 }
 
-fn run(scratch: &Scratch, script: &str, how: &str) -> String {
+fn run(scratch: &Scratch, script: &str, how: &str, arguments: &[&Path]) -> String {
     for directory in ["upper/usr/local/bin", "upper/shared", "work", "merged", "shared"] {
         fs::create_dir_all(scratch.join(directory)).unwrap();
     }
     let script = format!("#!/bin/sh\nexec >/shared/report 2>&1\nset -eu\n{script}\n");
     scratch.program("upper/usr/local/bin/script", script);
-    let nspawn = roots::bookworm().join("usr/bin/systemd-nspawn");
     let mut command = Command::new(program("unshare"));
-    command.args(["--mount", "sh", "-c", &format!("{MOUNT}{how}"), "sh"]).arg(scratch.path()).arg(nspawn);
+    command.args(["--mount", "sh", "-c", &format!("{MOUNT}{how}"), "sh"]).arg(scratch.path()).args(arguments);
     let mut daemon = Daemon::start(command.stdin(Stdio::null()), &scratch.join("log"));
     wait::until("the script has ended", BOUND, || !daemon.is_running());
     fs::read_to_string(scratch.join("shared/report")).unwrap_or_else(|_| panic!("{}", daemon.log()))
