@@ -261,11 +261,21 @@ fn the_commands_of_the_document_lead_from_the_package_to_an_answer() {
     let commands = commands.replace("0.1.0_amd64", "0.1.0_*").replace("curl -i", "curl --silent -i");
     let quiet =
         commands.lines().map(|line| if line.starts_with("curl") { line.into() } else { format!("{line} >>log 2>&1") });
-    let script = format!("{SERVER}{}", quiet.collect::<Vec<String>>().join("\n"));
+    // And the load balancer of the document, before and after it may ask. The file is the one that `systemctl edit` writes.
+    let drop_in = text.split("```ini\n").nth(1).unwrap().split("```").next().unwrap();
+    scratch.file("shared/override.conf", drop_in);
+    let balancer = "curl --silent --interface 192.0.2.10 http://127.0.0.1:9200/";
+    let script = format!(
+        "{SERVER}{}\nip address add 192.0.2.10/32 dev lo\n{balancer}\n\
+        install -D -m 0644 override.conf /etc/systemd/system/mysqlchk-status@.service.d/override.conf
+        systemctl daemon-reload\n{balancer}",
+        quiet.collect::<Vec<String>>().join("\n")
+    );
     let report = copy::boot(&scratch, &script);
     let log = fs::read_to_string(scratch.join("shared/log")).unwrap_or_default();
     assert!(report.starts_with("HTTP/1.1 200 "), "{report}\n{log}");
-    assert!(report.ends_with("\r\nup: the server answers, read_only is OFF\n"), "{report}\n{log}");
+    let up = "up: the server answers, read_only is OFF\n";
+    assert!(report.ends_with(&format!("\r\n{up}down: not for 192.0.2.10\n{up}")), "{report}\n{log}");
 }
 
 #[test]
