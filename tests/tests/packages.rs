@@ -117,9 +117,9 @@ fn bash_completes_options_values_and_subcommands() {
 /// What is left of a package that was there.
 const LIFE: &str = r#"
 everything() {
-	# Not what dpkg, systemd-sysusers and userdel keep of every package and account.
-	find / -xdev \( -path /shared -o -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/lib/dpkg \
-		-o -path /var/log -o -path /var/cache \) -prune -o -print |
+	# Where a package puts files. Not what dpkg and userdel keep of every package and account, nor what the host itself changes.
+	find /etc /usr /lib /bin /sbin /opt /srv /var/lib -xdev \( -path /usr/local -o -path /var/lib/dpkg -o -path /var/lib/apt \
+		-o -path /var/lib/systemd \) -prune -o -print |
 		grep -v -e '^/etc/\(passwd\|group\|shadow\|gshadow\)-$' -e '^/etc/.pwd.lock$' | sort
 	cat /etc/passwd /etc/group
 }
