@@ -728,6 +728,35 @@ fn a_drained_writer_is_the_writer_until_the_other_one_can_take_over() {
     stage.assert_one_writer_at_a_time();
 }
 
+/// The table of the writer names the old one until a client comes.
+#[test]
+fn a_drained_writer_that_nobody_asked_since_does_not_get_the_writes_back() {
+    let site = Site::start();
+    let fronts = Release::ALL.map(|release| (release, Front::start(&site, release, &[PROBATION])));
+    for (release, front) in &fronts {
+        front.until(&format!("{release:?}: at the start"), &row(0));
+        let mut session = front.session(WRITE).unwrap();
+        assert_eq!(front.name_of(&mut session), Some("db01"), "{release:?}");
+    }
+    site.break_by(DB01, Fault::Drain);
+    for (release, front) in &fronts {
+        front.until(&format!("{release:?}: db01 is drained"), &row(5));
+    }
+    // For the upgrade of db01.
+    site.break_by(DB02, Fault::StopReceiver);
+    for (release, front) in &fronts {
+        front.haproxy.until("replication", "db02", "DOWN", BOUND);
+        let decided = |server: &str| {
+            let request = format!("GET /write/{server} HTTP/1.0\r\n\r\n");
+            http::exchange(SocketAddr::from((front.ip, 9300)), request.as_bytes()).status()
+        };
+        assert_eq!((decided("db01"), decided("db02")), (503, 200), "{release:?}");
+        let mut session = front.session(WRITE).unwrap();
+        assert_eq!(front.name_of(&mut session), Some("db02"), "{release:?}");
+    }
+    site.heal();
+}
+
 #[test]
 fn a_connection_that_takes_long_finds_no_second_writer() {
     for writer in ["sticky", "preferred"] {
