@@ -118,7 +118,7 @@ fn a_password_is_not_shown(folder: &Path, input: &[u8]) {
     let defaults = format!("--defaults-file={}", file.display());
     for words in [&["program", &defaults][..], &["program", &defaults, "--print-defaults"]] {
         let line: Vec<_> = words.iter().map(OsString::from).collect();
-        let program = Program { name: PROGRAM, about: "", version: "1" };
+        let program = Program { name: PROGRAM, groups: &["mysqlchk", PROGRAM], about: "", version: "1" };
         match parse::<Options>(program, &line, &(), |_, _| ()) {
             Ok(asked) => keeps_the_secret(&format!("{asked:?}")),
             Err(error) => keeps_the_secret(&format!("{error:#}")),

@@ -133,7 +133,7 @@ impl Lab {
 
 fn plan(words: &[&str]) -> Configured<Options> {
     let line: Vec<_> = ["program"].iter().chain(words).map(OsString::from).collect();
-    let program = Program { name: "program", about: "", version: "1" };
+    let program = Program { name: "program", groups: &["mysqlchk"], about: "", version: "1" };
     match parse(program, &line, &(), |_, _| ()) {
         Ok(Asked::Run(configured)) => configured,
         refused => panic!("{refused:?}"),

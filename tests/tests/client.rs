@@ -20,7 +20,7 @@ fn start() -> (Server, Configured<Options>) {
     let text = format!("[client]\nsocket={}\nuser=mysqlchk_tcp\npassword={PASSWORD}\n", server.socket().display());
     let file = lab::scratch::Scratch::new("client");
     let words = ["program".to_owned(), format!("--defaults-file={}", file.file("my.cnf", text).display())];
-    let program = Program { name: "program", about: "", version: "1" };
+    let program = Program { name: "program", groups: &["mysqlchk", "program"], about: "", version: "1" };
     match parse(program, &words.map(OsString::from), &(), |_, _| ()).unwrap() {
         Asked::Run(configured) => (server, configured),
         Asked::Print(text) => panic!("{text}"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, ArgMatches, Args, Command, ValueEnum};
 use client::command_line::{self, Asked, Configured, Program};
+use client::option_file::SHARED_GROUP;
 use client::{Account, Target, Watch, duration, options};
 
 use crate::maintenance;
@@ -137,7 +138,8 @@ fn typed_only_from(arguments: &[OsString]) -> Option<OnlyFrom> {
 /// An option file that cannot be used; an option or value that does not exist; options that contradict each other. The
 /// reason names the place and the cure.
 pub fn read<C: Check>(arguments: &[OsString], watch: &dyn Watch) -> Result<Task<C::Options>, Verdict> {
-    let program = Program { name: C::NAME, about: C::ABOUT, version: env!("CARGO_PKG_VERSION") };
+    let groups = [SHARED_GROUP, C::NAME];
+    let program = Program { name: C::NAME, groups: &groups, about: C::ABOUT, version: env!("CARGO_PKG_VERSION") };
     let mut in_force = String::new();
     let note = |command: &Command, matches: &ArgMatches| {
         if matches.contains_id("share") {

@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, value_parser};
 
 use crate::endpoint::{Account, Target};
-use crate::option_file::{self, SHARED_GROUP, Setting};
+use crate::option_file::{self, Setting};
 use crate::options::{DEFAULT_FILE, HELP, Options, switch};
 use crate::trusted::Secret;
 use crate::watch::Watch;
@@ -36,11 +36,16 @@ const CLIENT_WORDS: [&str; 11] = [
 const MISSING_WORDS: [&str; 7] =
     ["dns-srv-name", "ssl-capath", "ssl-crl", "ssl-crlpath", "ssl-fp", "ssl-fplist", "tls-sni-servername"];
 
+/// The group of all client programs, ours and theirs.
+const CLIENT_GROUP: &str = "client";
+
 /// The program whose options are read.
 #[derive(Debug, Clone, Copy)]
-pub struct Program {
-    /// Its name, which is also its group in option files.
+pub struct Program<'a> {
+    /// Its name.
     pub name: &'static str,
+    /// Its groups in option files beside [client]; a setting in a later one wins.
+    pub groups: &'a [&'a str],
     /// What it does, for `--help`.
     pub about: &'static str,
     /// Its version.
@@ -82,7 +87,7 @@ struct Line<O: Args> {
 /// # Errors
 /// An option file that cannot be used; an option or value that does not exist. The message names the place and the cure.
 pub fn parse<O: Args>(
-    program: Program,
+    program: Program<'_>,
     arguments: &[OsString],
     watch: &dyn Watch,
     inspect: impl FnOnce(&Command, &ArgMatches),
@@ -95,7 +100,7 @@ pub fn parse<O: Args>(
     let mut command = ManuallyDrop::new(command);
     command.build();
 
-    let groups = ["client", SHARED_GROUP, name];
+    let groups: Vec<&str> = [CLIENT_GROUP].iter().chain(program.groups).copied().collect();
     let files = match &defaults_file(&typed)? {
         Some(file) => option_file::read(file, &groups, watch)?,
         None => option_file::read_if_there(Path::new(DEFAULT_FILE), &groups, watch)?,
@@ -103,7 +108,7 @@ pub fn parse<O: Args>(
     let settings = drop_overruled(files.settings, &groups, &typed);
     let from_files = settings
         .iter()
-        .filter_map(|setting| as_argument(setting, &command, name).transpose())
+        .filter_map(|setting| as_argument(setting, &command, &program).transpose())
         .collect::<Result<Vec<_>>>()?;
 
     let line =
@@ -209,21 +214,23 @@ fn defaults_file(typed: &[OsString]) -> Result<Option<PathBuf>> {
 
 /// A setting as it would be typed; `None` for one that we may ignore. A word that is not an option is not shown:
 /// it may be a password that slipped onto a line of its own.
-fn as_argument(setting: &Setting, command: &Command, program: &str) -> Result<Option<String>> {
+fn as_argument(setting: &Setting, command: &Command, program: &Program<'_>) -> Result<Option<String>> {
     let Setting { group, key, value, place, .. } = setting;
+    let name_of_program = program.name;
+    let own = program.groups.first().unwrap_or(&name_of_program);
     let (loose, name) = key.strip_prefix("loose-").map_or((false, key.as_str()), |name| (true, name));
-    let in_client = group == "client";
+    let in_client = group == CLIENT_GROUP;
     match option_and_value(name, value.as_deref(), command) {
         Some((option, _)) if in_client && !CLIENT_WORDS.contains(&option) => {
             // Of the client library it is a number of seconds; ours has a unit.
             let theirs = option == "timeout" && value.as_ref().is_some_and(|value| value.parse::<u64>().is_ok());
-            ensure!(theirs, "{place}: `{option}` does not belong in [client]: move it to [{SHARED_GROUP}]");
+            ensure!(theirs, "{place}: `{option}` does not belong in [client]: move it to [{own}]");
             Ok(None)
         }
         Some((option, None)) => Ok(Some(format!("--{option}"))),
         Some((option, Some(value))) => Ok(Some(format!("--{option}={value}"))),
         None => {
-            ensure!(loose || in_client, "{place}: this is not an option of {program} for an option file");
+            ensure!(loose || in_client, "{place}: this is not an option of {name_of_program} for an option file");
             ensure!(
                 loose || !MISSING_WORDS.contains(&name),
                 "{place}: `{name}` is not supported: write `loose-{name}` to ignore it"

@@ -20,6 +20,12 @@ pub struct Target {
 }
 
 impl Target {
+    /// Another server, asked over TCP with the same demands on the connection.
+    #[must_use]
+    pub fn at(&self, host: &str, port: u16) -> Target {
+        Target { endpoint: Endpoint::tcp(Some(host), port), port, extra: None, tls: self.tls.clone() }
+    }
+
     /// The instance on another port of the same host. It has no extra port: that one belongs to this instance.
     #[must_use]
     pub fn on_port(&self, port: u16) -> Target {

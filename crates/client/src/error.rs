@@ -58,8 +58,15 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// The privileges that a server may name in a refusal.
-const PRIVILEGES: [&str; 5] =
-    ["REPLICATION CLIENT", "REPLICATION SLAVE ADMIN", "SLAVE MONITOR", "REPLICA MONITOR", "BINLOG MONITOR"];
+const PRIVILEGES: [&str; 7] = [
+    "REPLICATION CLIENT",
+    "REPLICATION SLAVE ADMIN",
+    "REPLICATION MASTER ADMIN",
+    "SLAVE MONITOR",
+    "REPLICA MONITOR",
+    "BINLOG MONITOR",
+    "REPLICATION SLAVE",
+];
 
 /// Defines each number under its name in the manuals, and one table of all numbers with our words.
 macro_rules! server_errors {
@@ -83,13 +90,20 @@ server_errors! {
     ER_HOST_NOT_PRIVILEGED = 1130 "this host is not allowed"
     ER_TABLEACCESS_DENIED_ERROR = 1142 "missing privilege"
     ER_NO_SUCH_TABLE = 1146 "no such table"
+    ER_KEY_DOES_NOT_EXITS = 1176 "no such index"
     ER_UNKNOWN_SYSTEM_VARIABLE = 1193 "unknown system variable"
     ER_TOO_MANY_USER_CONNECTIONS = 1203 "too many connections of this account"
+    ER_LOCK_WAIT_TIMEOUT = 1205 "a lock was not granted in time"
+    ER_LOCK_DEADLOCK = 1213 "deadlock"
     ER_USER_LIMIT_REACHED = 1226 "the account has reached one of its limits"
     ER_SPECIFIC_ACCESS_DENIED_ERROR = 1227 "missing privilege"
+    ER_QUERY_INTERRUPTED = 1317 "the statement was killed"
+    ER_TABLE_DEF_CHANGED = 1412 "the table was changed meanwhile"
     ER_ACCESS_DENIED_NO_PASSWORD_ERROR = 1698 "access denied"
     ER_MUST_CHANGE_PASSWORD = 1820 "the password has expired"
     ER_MUST_CHANGE_PASSWORD_LOGIN = 1862 "the password has expired"
+    ER_STATEMENT_TIMEOUT_MARIADB = 1969 "the statement took too long"
+    ER_QUERY_TIMEOUT = 3024 "the statement took too long"
     ER_SERVER_OFFLINE_MODE = 3032 "the server is in offline mode"
     ER_ACCOUNT_HAS_BEEN_LOCKED = 3118 "the account is locked"
     ER_SECURE_TRANSPORT_REQUIRED = 3159 "the server requires TLS, set `ssl-mode`"

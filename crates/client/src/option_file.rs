@@ -18,8 +18,10 @@ use crate::watch::Watch;
 const FILE_MAX: u64 = 64 * 1024;
 /// The group that all our programs read.
 pub const SHARED_GROUP: &str = "mysqlchk";
-/// The programs of this project, one a line. Each has a group of its name.
+/// The checks of this project, one a line. Each has a group of its name.
 const PROGRAMS: &str = include_str!("../../../PROGRAMS");
+/// The groups of our programs that are not checks.
+const OTHER_GROUPS: [&str; 2] = ["mysqlchk-consistency", "mysqlchk-consistency-replica"];
 /// How deep `!include` may nest (the `MySQL` programs stop at 10, too).
 const DEPTH_MAX: usize = 10;
 /// How many files are read in all: with ten levels that name the next one twice each it would be a thousand.
@@ -87,7 +89,7 @@ pub fn read_if_there(file: &Path, groups: &[&str], watch: &dyn Watch) -> Result<
     reader.read(file, opened, groups)
 }
 
-/// The names of the programs of this project.
+/// The names of the checks of this project.
 pub fn programs() -> impl Iterator<Item = &'static str> {
     PROGRAMS.lines()
 }
@@ -217,7 +219,7 @@ fn read_text(opened: io::Result<File>) -> Result<String> {
 /// A name that looks like a group of ours and is not one: its rules would be lost without a word.
 fn canonical_group(name: &str) -> Result<String> {
     let group = name.to_ascii_lowercase().replace('_', "-");
-    let ours = || programs().chain([SHARED_GROUP]);
+    let ours = || programs().chain([SHARED_GROUP]).chain(OTHER_GROUPS);
     let letters = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "");
     match group.as_str() {
         "client-server" | "client-mariadb" => Ok("client".to_owned()),

@@ -15,9 +15,9 @@ pub struct Rows {
 impl Rows {
     /// Rows as they came, each with a value for each of `columns`.
     #[must_use]
-    pub fn new(columns: Vec<String>, rows: Vec<Vec<Option<String>>>) -> Rows {
-        let columns: Arc<[String]> = columns.into();
-        let rows = rows.into_iter().map(|values| Row { names: Arc::clone(&columns), values }).collect();
+    pub fn new(columns: impl Into<Arc<[String]>>, rows: Vec<Vec<Option<String>>>) -> Rows {
+        let columns = columns.into();
+        let rows = rows.into_iter().map(|values| Row::new(&columns, values)).collect();
         Rows { columns, rows }
     }
 
@@ -50,6 +50,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row as it came, with a value for each of `names`.
+    pub(crate) fn new(names: &Arc<[String]>, values: Vec<Option<String>>) -> Row {
+        Row { names: Arc::clone(names), values }
+    }
+
     /// A row from literals, for the tests of a mapping.
     #[must_use]
     pub fn of(columns: &[(&str, Option<&str>)]) -> Row {

@@ -5,17 +5,18 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mysql::error::tls::TlsError;
 use mysql::prelude::Queryable;
-use mysql::{ClientIdentity, Conn, DriverError, OptsBuilder, ResultSet, SslOpts, Text, Value};
+use mysql::{ClientIdentity, Conn, DriverError, OptsBuilder, QueryResult, ResultSet, SslOpts, Text, Value};
 use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::endpoint::{self, Account, Endpoint, Target};
 use crate::error::{ER_ACCESS_DENIED_ERROR, ER_CON_COUNT_ERROR, Error, io_words};
 use crate::family::Family;
-use crate::rows::Rows;
+use crate::rows::{Row, Rows};
 use crate::tls::{self, Mode, Tls};
 use crate::trusted::Secret;
 use crate::watch::{Stage, Watch};
@@ -128,6 +129,21 @@ impl<'w> Session<'w> {
         (family, answers)
     }
 
+    /// Runs one statement and hands over its rows as they come: for more of them than [`Limits::rows`].
+    ///
+    /// # Errors
+    /// When the server refuses it or goes away.
+    pub fn query_rows(&mut self, statement: &str, mut take: impl FnMut(&Row)) -> Result<(), Error> {
+        self.watch.begin(Stage::Query);
+        let answer = self.conn.query_iter(statement).map_err(|error| explain(QUERY, &error))?;
+        let columns = columns(&answer);
+        for row in answer {
+            let values = row.map_err(|error| explain(QUERY, &error))?.unwrap().into_iter().map(text).collect();
+            take(&Row::new(&columns, values));
+        }
+        Ok(())
+    }
+
     /// Runs a statement that returns no rows, such as `SET` or `INSERT`, and returns how many rows it changed.
     ///
     /// # Errors
@@ -141,7 +157,7 @@ impl<'w> Session<'w> {
 
 /// The rows of one answer.
 fn rows(set: ResultSet<'_, '_, '_, '_, Text>, rows_max: usize) -> Result<Rows, Error> {
-    let columns: Vec<String> = set.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
+    let columns = columns(&set);
     let is_empty = columns.is_empty();
     let mut rows: Vec<Vec<Option<String>>> = Vec::new();
     for row in set {
@@ -152,6 +168,11 @@ fn rows(set: ResultSet<'_, '_, '_, '_, Text>, rows_max: usize) -> Result<Rows, E
     }
     // Every statement we send here returns columns. A proxy that drops one may reply with a bare OK.
     if is_empty { Err(Error::cannot(QUERY, "the answer has no columns")) } else { Ok(Rows::new(columns, rows)) }
+}
+
+/// The names of the columns of one answer.
+fn columns(set: &QueryResult<'_, '_, '_, Text>) -> Arc<[String]> {
+    set.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect()
 }
 
 /// In the text protocol a value is bytes or NULL.

@@ -26,7 +26,8 @@ fn parsed(text: &str, words: &[&str]) -> Result<Configured<Options>> {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let option = format!("--defaults-file={}", file.display());
     let line: Vec<_> = ["program", &option].into_iter().chain(words.iter().copied()).map(OsString::from).collect();
-    let program = Program { name: "mysqlchk-status", about: "", version: "1" };
+    let program =
+        Program { name: "mysqlchk-status", groups: &["mysqlchk", "mysqlchk-status"], about: "", version: "1" };
     let asked = parse::<Options>(program, &line, &(), |_, _| ());
     std::fs::remove_file(&file).unwrap();
     match asked? {
