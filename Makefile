@@ -37,8 +37,8 @@ export MYSQLCHK_ROOTS
 
 # One a line: crates/check reads the file, too, for the groups of option files.
 PROGRAMS := $(shell cat PROGRAMS)
-# What is no check, and asks no server.
-HELPERS  := mysqlchk-ctl
+# What is not a check.
+HELPERS  := mysqlchk-ctl mysqlchk-consistency
 BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%) $(HELPERS:%=$(MYSQLCHK_BIN)/%)
 
 .PHONY: help build check test fuzz demo drill failover bench order man install completions deb rpm deps roots

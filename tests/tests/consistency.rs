@@ -1,0 +1,472 @@
+//! `mysqlchk-consistency` with real servers: what it finds, and what it must not.
+
+use std::collections::BTreeMap;
+
+use lab::program::{Check, Outcome};
+use lab::replica::Fault;
+use lab::scratch::Scratch;
+use lab::server::{PASSWORD, Server};
+use lab::software::Software;
+use serde_json::Value;
+
+/// An account as docs/consistency.md gives it, on every server.
+fn grant(server: &Server) {
+    let user = format!("CREATE USER checker@'%' IDENTIFIED BY '{PASSWORD}'; GRANT SELECT ON *.* TO checker@'%'");
+    let (source, replica) = match server.software() {
+        Software::MySql9 => ("REPLICATION SLAVE", "REPLICATION CLIENT"),
+        _ => ("REPLICATION MASTER ADMIN", "SLAVE MONITOR"),
+    };
+    server.sql(&format!("{user}; GRANT {source}, {replica} ON *.* TO checker@'%'"));
+}
+
+/// Runs the program against the source at this address, with the account of [`grant`].
+#[track_caller]
+fn compare(source: &Server, arguments: &[&str]) -> Outcome {
+    let scratch = Scratch::new("consistency");
+    // The servers have no certificate that anybody trusts, and MySQL's login without TLS needs one.
+    let file = scratch.file(
+        "my.cnf",
+        format!(
+            "[mysqlchk-consistency]\nhost={}\nuser=checker\npassword={PASSWORD}\nssl-mode=PREFERRED\n",
+            source.ip()
+        ),
+    );
+    Check::new("mysqlchk-consistency").arg(format!("--defaults-file={}", file.display())).args(arguments).run()
+}
+
+/// What was found on one replica: a line for each table, with the rows that differ.
+type Found = BTreeMap<String, String>;
+
+/// The JSON form, and what it tells of the only replica.
+#[track_caller]
+fn found(source: &Server, arguments: &[&str]) -> (String, Found) {
+    let outcome = compare(source, &[&["--format=json", "--rows=1000"], arguments].concat());
+    let document: Value = serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error}: {outcome:?}"));
+    let replica = &document["replicas"][0];
+    let mut found = Found::new();
+    for difference in replica["differences"].as_array().unwrap() {
+        let keys = difference["keys"].as_array().unwrap();
+        let rows: Vec<String> = keys
+            .iter()
+            .map(|key| format!("{} {}", key["key"].as_str().unwrap(), key["kind"].as_str().unwrap()))
+            .collect();
+        let line = match rows.len() {
+            0 => difference["reason"].as_str().unwrap().to_owned(),
+            1..50 => rows.join(", "),
+            _ => format!("{} rows", difference["rows"]),
+        };
+        found.insert(format!("{}.{}", difference["database"], difference["table"]).replace('"', ""), line);
+    }
+    for table in replica["not_compared"].as_array().unwrap() {
+        let name = format!("{}.{}", table["database"], table["table"]).replace('"', "");
+        found.insert(name, format!("not compared: {}", table["reason"].as_str().unwrap()));
+    }
+    (replica["reason"].as_str().unwrap().to_owned(), found)
+}
+
+/// The columns that people have. `MySQL` 9 has no sequence tables.
+const BASE: &str = "CREATE TABLE plant.base (
+    id INT AUTO_INCREMENT PRIMARY KEY, i INT, txt TEXT, c CHAR(1) NOT NULL, v VARCHAR(40), w VARCHAR(40), vb VARBINARY(20),
+    bl BLOB, bi BIT(9), st SET('a','b','c'), yr YEAR, de DECIMAL(10,2), f FLOAT, d DOUBLE, ts TIMESTAMP(3) NULL,
+    dt DATETIME(3), js JSON, en ENUM('x','y'), da DATE, flag TINYINT NOT NULL);
+    INSERT INTO plant.base WITH RECURSIVE seq AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM seq WHERE n < 3000)
+    SELECT n * 2, n, CONCAT('text ', n), CHAR(97 + n % 26), CONCAT('v', n), IF(n % 7 = 0, NULL, CONCAT('w#', n)),
+    UNHEX(LPAD(HEX(n), 8, 'F')), CONCAT('blob ', n), n % 512, 'a,b', 1970 + n % 100, n / 7, n / 3, n / 3,
+    '2026-03-29 00:30:00.125', '2026-03-29 02:30:00.250', CONCAT('{\"n\": ', n, ', \"m\": 1}'), 'x', '2026-01-01', n % 2
+    FROM seq";
+
+/// What is done to a copy of the table on the replica alone, and what must be found: the ids of the rows, or a sentence.
+/// pt-table-checksum finds none of those marked `+`.
+const PLANTS: &[(&str, &str, &str)] = &[
+    ("missing_first", "DELETE FROM T WHERE id = 2", "2 missing"),
+    ("missing_middle", "DELETE FROM T WHERE id = 3000", "3000 missing"),
+    ("missing_last", "DELETE FROM T WHERE id = 6000", "6000 missing"),
+    ("extra_gap", "INSERT INTO T (id, c, flag) VALUES (3001, 'x', 0)", "3001 extra"),
+    ("extra_below", "INSERT INTO T (id, c, flag) VALUES (-5, 'x', 0)", "-5 extra"),
+    ("extra_above", "INSERT INTO T (id, c, flag) VALUES (7000, 'x', 0)", "7000 extra"),
+    ("int_value", "UPDATE T SET i = i + 1 WHERE id = 10", "10 differs"),
+    ("text_byte", "UPDATE T SET txt = 'texT 5' WHERE id = 10", "10 differs"),
+    ("blob_byte", "UPDATE T SET bl = 'blob!5' WHERE id = 10", "10 differs"),
+    ("bit_value", "UPDATE T SET bi = bi ^ 256 WHERE id = 10", "10 differs"),
+    ("set_value", "UPDATE T SET st = 'a,c' WHERE id = 10", "10 differs"),
+    ("year_value", "UPDATE T SET yr = 1999 WHERE id = 10", "10 differs"),
+    ("decimal_value", "UPDATE T SET de = de + 0.01 WHERE id = 10", "10 differs"),
+    ("enum_value", "UPDATE T SET en = 'y' WHERE id = 10", "10 differs"),
+    ("enum_bad", "UPDATE IGNORE T SET en = 'nothing' WHERE id = 10", "10 differs"),
+    ("date_value", "UPDATE T SET da = '2026-01-02' WHERE id = 10", "10 differs"),
+    ("null_empty", "UPDATE T SET w = '' WHERE id = 14", "14 differs"),
+    ("null_zero", "UPDATE T SET i = NULL WHERE id = 10; UPDATE T SET i = 0 WHERE id = 12", "10 differs, 12 differs"),
+    ("null_double", "UPDATE T SET d = NULL WHERE id = 10", "10 differs"),
+    ("zero_double", "UPDATE T SET d = 0 WHERE id = 10", "10 differs"),
+    ("null_moves", "UPDATE T SET w = v, v = NULL WHERE id = 14", "14 differs"),
+    ("trailing_space", "UPDATE T SET v = CONCAT(v, ' ') WHERE id = 10", "10 differs"),
+    ("other_case", "UPDATE T SET v = UPPER(v) WHERE id = 10", "10 differs"),
+    (
+        "accent",
+        "UPDATE T SET v = 'v\u{e9}' WHERE id = 10; UPDATE T SET v = 've' WHERE id = 12",
+        "10 differs, 12 differs",
+    ),
+    ("double_bit", "UPDATE T SET d = 1.6666666666666665 WHERE id = 10", "10 differs"),
+    ("float_bit +", "UPDATE T SET f = 16777218 WHERE id = 10", "10 differs"),
+    ("timestamp_hour", "UPDATE T SET ts = ts + INTERVAL 1 HOUR WHERE id = 10", "10 differs"),
+    ("timestamp_ms", "UPDATE T SET ts = ts + INTERVAL 1000 MICROSECOND WHERE id = 10", "10 differs"),
+    ("datetime_ms", "UPDATE T SET dt = dt + INTERVAL 1000 MICROSECOND WHERE id = 10", "10 differs"),
+    ("json_value", "UPDATE T SET js = '{\"n\": 5, \"m\": 2}' WHERE id = 10", "10 differs"),
+    ("varbinary", "UPDATE T SET vb = UNHEX('FFFE00FF') WHERE id = 10", "10 differs"),
+    ("separator_moves +", "UPDATE T SET v = 'v5#w', w = '5' WHERE id = 10", "10 differs"),
+    ("character_moves", "UPDATE T SET v = 'v5w', w = '#5' WHERE id = 10", "10 differs"),
+    ("one_char", "UPDATE T SET c = 'Z' WHERE id = 10", "10 differs"),
+    ("two_chars +", "UPDATE T SET c = 'Z' WHERE id IN (10, 62)", "10 differs, 62 differs"),
+    ("values_exchanged +", "UPDATE T SET c = IF(id = 10, 'g', 'f') WHERE id IN (10, 12)", "10 differs, 12 differs"),
+    (
+        "ids_exchanged +",
+        "UPDATE T SET id = -1 WHERE id = 100; UPDATE T SET id = 100 WHERE id = 102; UPDATE T SET id = 102 WHERE id = -1",
+        "100 differs, 102 differs",
+    ),
+    (
+        "three_rotated +",
+        "UPDATE T SET v = CASE id WHEN 210 THEN 'v106' WHEN 212 THEN 'v107' ELSE 'v105' END WHERE id IN (210, 212, 214)",
+        "210 differs, 212 differs, 214 differs",
+    ),
+    ("both_richer +", "UPDATE T SET de = de + 100 WHERE id IN (1400, 1402)", "1400 differs, 1402 differs"),
+    ("flags_flipped +", "UPDATE T SET flag = 1 - flag WHERE id IN (20, 2000)", "20 differs, 2000 differs"),
+    ("update_lost +", "UPDATE T SET flag = 9 WHERE id <= 1500", "750 rows"),
+];
+
+/// Tables of other kinds: how each is made, what is done to it on the replica, and what must be found.
+const OTHERS: &[(&str, &str, &str, &str)] = &[
+    (
+        "uuid_key",
+        "(k CHAR(36) PRIMARY KEY, v INT) AS SELECT UUID() AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "one row",
+    ),
+    (
+        "binary_key",
+        "(k BINARY(16) PRIMARY KEY, v INT) AS SELECT UNHEX(LPAD(HEX(id), 32, '0')) AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "X'0000000000000000000000000000009A' differs",
+    ),
+    (
+        "two_part_key",
+        "(a INT, b INT, v INT, PRIMARY KEY (a, b)) AS SELECT id % 50 AS a, id AS b, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE b = 154; DELETE FROM T WHERE b = 56",
+        "(4, 154) differs, (6, 56) missing",
+    ),
+    (
+        "mixed_key",
+        "(a VARCHAR(20), b DATETIME(3), v INT, PRIMARY KEY (a, b)) AS SELECT CONCAT('it''s \\\\', i % 7) AS a, TIMESTAMPADD(SECOND, id, dt) AS b, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "('it''s \\0', '2026-03-29 02:32:34.250') differs",
+    ),
+    (
+        "enum_key",
+        "(k ENUM('z','y','x') PRIMARY KEY, v INT) AS SELECT 'z' AS k, 1 AS v UNION SELECT 'y', 2 UNION SELECT 'x', 3",
+        "UPDATE T SET v = 9 WHERE k = 'y'",
+        "2 differs",
+    ),
+    (
+        "bit_key",
+        "(k BIT(20) PRIMARY KEY, v INT) AS SELECT id AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "154 differs",
+    ),
+    (
+        "float_key",
+        "(k FLOAT PRIMARY KEY, v INT) AS SELECT id / 8 AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "19.25 differs",
+    ),
+    (
+        "double_key",
+        "(k DOUBLE PRIMARY KEY, v INT) AS SELECT id / 3 AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "one row",
+    ),
+    (
+        "decimal_key",
+        "(k DECIMAL(20,4) PRIMARY KEY, v INT) AS SELECT id / 8 AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "19.2500 differs",
+    ),
+    (
+        "unsigned_key",
+        "(k BIGINT UNSIGNED PRIMARY KEY, v INT) AS SELECT 18446744073709551615 - id AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "18446744073709551461 differs",
+    ),
+    (
+        "text_key",
+        "(k VARCHAR(30) PRIMARY KEY, v INT) DEFAULT CHARSET latin1 AS SELECT CONCAT('\u{e9}', id) AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "one row",
+    ),
+    (
+        "unique_key",
+        "(k INT NOT NULL, v INT, UNIQUE (k)) AS SELECT id AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "154 differs",
+    ),
+    (
+        "descending_key",
+        "(k INT, v INT, PRIMARY KEY (k DESC)) AS SELECT id AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "154 differs",
+    ),
+    (
+        "mixed_directions",
+        "(a INT, b INT, v INT, PRIMARY KEY (a, b DESC)) AS SELECT id % 5 AS a, id AS b, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "rows differ (it has no unique key)",
+    ),
+    (
+        "prefix_key",
+        "(k TEXT NOT NULL, v INT, UNIQUE (k(10))) AS SELECT CONCAT(id) AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "rows differ (it has no unique key)",
+    ),
+    (
+        "nullable_key",
+        "(k INT NULL, v INT, UNIQUE (k)) AS SELECT id AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "rows differ (it has no unique key)",
+    ),
+    (
+        "no_key",
+        "(v INT, w INT) AS SELECT i AS v, 1 AS w FROM plant.base",
+        "DELETE FROM T WHERE v = 77",
+        "2999 rows, on the source 3000 (it has no unique key)",
+    ),
+    (
+        "no_key_duplicates +",
+        "(v INT, w INT) AS SELECT i % 2 AS v, 1 AS w FROM plant.base WHERE id < 6",
+        "UPDATE T SET v = 7 WHERE v = 1",
+        "rows differ (it has no unique key)",
+    ),
+    (
+        "no_key_other_copies +",
+        "(v CHAR(1)) AS SELECT 'x' AS v UNION ALL SELECT 'x' UNION ALL SELECT 'x' UNION ALL SELECT 'y'",
+        "UPDATE T SET v = 'y' WHERE v = 'x' LIMIT 2",
+        "rows differ (it has no unique key)",
+    ),
+    (
+        "plain_index +",
+        "(k INT, v INT, INDEX (k)) AS SELECT i % 3 AS k, 1 AS v FROM plant.base WHERE id < 14",
+        "UPDATE T SET v = 9 WHERE k = 2",
+        "rows differ (it has no unique key)",
+    ),
+    (
+        "latin1",
+        "(k INT PRIMARY KEY, v VARCHAR(40)) DEFAULT CHARSET latin1 AS SELECT id AS k, CONCAT('\u{e9}', v) AS v FROM plant.base",
+        "UPDATE T SET v = 'x' WHERE k = 154",
+        "154 differs",
+    ),
+    (
+        "two_charsets",
+        "(k INT PRIMARY KEY, v VARCHAR(40) CHARSET latin1, w VARCHAR(40) CHARSET utf8mb4, x VARCHAR(40) CHARSET utf8mb4 COLLATE utf8mb4_bin) AS SELECT id AS k, CONCAT('\u{e9}', v) AS v, w, v AS x FROM plant.base",
+        "UPDATE T SET v = 'x' WHERE k = 154",
+        "154 differs",
+    ),
+    (
+        "myisam",
+        "(k INT PRIMARY KEY, v INT) ENGINE=MyISAM AS SELECT id AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "154 differs",
+    ),
+    (
+        "big_blob",
+        "(k INT PRIMARY KEY, v LONGBLOB) AS SELECT id AS k, REPEAT(v, 20000) AS v FROM plant.base WHERE id < 20",
+        "UPDATE T SET v = CONCAT(v, 'x') WHERE k = 10",
+        "10 differs",
+    ),
+    (
+        "generated",
+        "(k INT PRIMARY KEY, v INT, s INT AS (v + 1) STORED, i INT AS (v + 2) VIRTUAL)",
+        "INSERT INTO T (k, v) VALUES (7, 7)",
+        "7 extra",
+    ),
+    (
+        "geometry",
+        "(k INT PRIMARY KEY, v POINT) AS SELECT id AS k, POINT(id, i) AS v FROM plant.base",
+        "UPDATE T SET v = POINT(1, 1) WHERE k = 154",
+        "154 differs",
+    ),
+    (
+        "zerofill",
+        "(k INT(8) ZEROFILL PRIMARY KEY, v INT) AS SELECT id AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "00000154 differs",
+    ),
+    (
+        "partitioned",
+        "(k INT PRIMARY KEY, v INT) PARTITION BY HASH (k) PARTITIONS 4 AS SELECT id AS k, i AS v FROM plant.base",
+        "UPDATE T SET v = -1 WHERE v = 77",
+        "154 differs",
+    ),
+    (
+        "odd `name`; --",
+        "(`k ``x` INT PRIMARY KEY, `select` INT) AS SELECT id AS `k ``x`, i AS `select` FROM plant.base",
+        "UPDATE T SET `select` = -1 WHERE `k ``x` = 154",
+        "154 differs",
+    ),
+    ("empty", "(k INT PRIMARY KEY)", "INSERT INTO T VALUES (1)", "1 extra"),
+    ("emptied", "(k INT PRIMARY KEY) AS SELECT id AS k FROM plant.base", "TRUNCATE TABLE T", "3000 rows"),
+    ("no_table", "(k INT PRIMARY KEY)", "DROP TABLE T", "is missing"),
+    ("no_column", "(k INT PRIMARY KEY, v INT)", "ALTER TABLE T DROP v", ": column v is missing"),
+];
+
+/// Data that is the same, whatever the tables look like.
+const EQUAL: &[(&str, &str, &str)] = &[
+    (
+        "column_order",
+        "(k INT PRIMARY KEY, a INT, b INT) AS SELECT id AS k, i AS a, 3 AS b FROM plant.base",
+        "ALTER TABLE T MODIFY a INT AFTER b",
+    ),
+    (
+        "smaller_int",
+        "(k INT PRIMARY KEY, a INT) AS SELECT id AS k, i AS a FROM plant.base",
+        "ALTER TABLE T MODIFY a SMALLINT",
+    ),
+    (
+        "other_charset",
+        "(k INT PRIMARY KEY, a VARCHAR(40) CHARSET latin1, b VARCHAR(9)) AS SELECT id AS k, CONCAT('\u{e9}', v) AS a, 'x' AS b FROM plant.base",
+        "ALTER TABLE T MODIFY a VARCHAR(40) CHARSET utf8mb4",
+    ),
+    (
+        "other_engine",
+        "(k INT PRIMARY KEY, a INT) AS SELECT id AS k, i AS a FROM plant.base",
+        "ALTER TABLE T ENGINE=MyISAM",
+    ),
+    (
+        "more_columns",
+        "(k INT PRIMARY KEY, a INT) AS SELECT id AS k, i AS a FROM plant.base",
+        "ALTER TABLE T ADD z INT NOT NULL DEFAULT 5",
+    ),
+    (
+        "more_digits",
+        "(k INT PRIMARY KEY, a DECIMAL(10,2), b DATETIME) AS SELECT id AS k, de AS a, '2026-01-01 01:02:03' AS b FROM plant.base",
+        "ALTER TABLE T MODIFY a DECIMAL(12,4), MODIFY b DATETIME(6)",
+    ),
+    (
+        "now_nullable",
+        "(k INT PRIMARY KEY, a INT NOT NULL) AS SELECT id AS k, i AS a FROM plant.base",
+        "ALTER TABLE T MODIFY a INT NULL",
+    ),
+    (
+        "no_zerofill",
+        "(k INT PRIMARY KEY, a INT(8) ZEROFILL) AS SELECT id AS k, i AS a FROM plant.base",
+        "ALTER TABLE T MODIFY a INT(8) UNSIGNED",
+    ),
+    (
+        "other_index",
+        "(k INT PRIMARY KEY, a INT) AS SELECT id AS k, i AS a FROM plant.base",
+        "ALTER TABLE T ADD INDEX (a)",
+    ),
+    (
+        "text_for_char",
+        "(k INT PRIMARY KEY, a VARCHAR(40)) AS SELECT id AS k, v AS a FROM plant.base",
+        "ALTER TABLE T MODIFY a TEXT",
+    ),
+    (
+        "wider_enum",
+        "(k INT PRIMARY KEY, a ENUM('x','y')) AS SELECT id AS k, 'y' AS a FROM plant.base",
+        "ALTER TABLE T MODIFY a ENUM('w','x','y')",
+    ),
+    ("no_rows", "(k INT PRIMARY KEY)", "ANALYZE TABLE T"),
+];
+
+fn plain(name: &str) -> String {
+    name.trim_end_matches(" +").to_owned()
+}
+
+fn quoted(name: &str) -> String {
+    format!("plant.`{}`", plain(name).replace('`', "``"))
+}
+
+/// Runs the statements on the replica alone, on `T`.
+fn plant(replica: &Server, name: &str, statements: &str) {
+    // A word of its own, not a letter of one.
+    let table = quoted(name);
+    let mut words: Vec<String> = statements.split(' ').map(str::to_owned).collect();
+    for word in &mut words {
+        if word == "T" {
+            word.clone_from(&table);
+        }
+    }
+    replica.sql(&format!("SET SESSION sql_log_bin=0, sql_mode=''; {}", words.join(" ")));
+}
+
+fn finds_every_plant(software: Software) {
+    // As statements some of what is done below would have other results on the replica, and would be found.
+    let lines = ["innodb_buffer_pool_size=32M", "binlog_format=ROW"];
+    let [source, replica] = [(), ()].map(|()| Server::start_of(software, &lines));
+    let link = replica.follow(&source);
+    grant(&source);
+    let depth = if software.is_mysql() { "cte_max_recursion_depth" } else { "max_recursive_iterations" };
+    source.sql(&format!("SET SESSION {depth}=10000, sql_mode=''; CREATE DATABASE plant; {BASE}"));
+    for (name, ..) in PLANTS {
+        let table = quoted(name);
+        source.sql(&format!("CREATE TABLE {table} LIKE plant.base; INSERT INTO {table} SELECT * FROM plant.base"));
+    }
+    let others = OTHERS.iter().map(|(name, definition, ..)| (name, definition));
+    for (name, definition) in others.chain(EQUAL.iter().map(|(name, definition, _)| (name, definition))) {
+        let table = quoted(name);
+        // In two statements, as GTIDs demand.
+        let (definition, rows) =
+            definition.split_once(" AS SELECT ").unwrap_or((definition, "1 FROM dual WHERE FALSE"));
+        let rows = if rows.contains("FALSE") { String::new() } else { format!("INSERT INTO {table} SELECT {rows}") };
+        source.sql(&format!("SET SESSION sql_mode=''; CREATE TABLE {table} {definition}; {rows}"));
+    }
+    link.until_caught_up();
+    assert_eq!(found(&source, &["--database=plant"]).1, Found::new());
+    for (name, statements, _) in PLANTS {
+        plant(&replica, name, statements);
+    }
+    for (name, _, statements, _) in OTHERS {
+        plant(&replica, name, statements);
+    }
+    for (name, _, statements) in EQUAL {
+        plant(&replica, name, statements);
+    }
+    replica.sql("SET sql_log_bin=0; CREATE TABLE plant.only_here (k INT PRIMARY KEY)");
+    let mut expected: Found =
+        PLANTS.iter().map(|(name, _, found)| (format!("plant.{}", plain(name)), (*found).to_owned())).collect();
+    expected.extend(OTHERS.iter().map(|(name, _, _, found)| (format!("plant.{}", plain(name)), (*found).to_owned())));
+    expected.insert("plant.only_here".into(), "is not on the source".into());
+    for (table, line) in found(&source, &["--database=plant"]).1 {
+        let Some(wanted) = expected.remove(&table) else { panic!("{table}: nothing was done to it: {line}") };
+        match &*wanted {
+            "one row" => assert!(line.ends_with(" differs") && !line.contains(", "), "{table}: {line}"),
+            _ if wanted.contains("row") || wanted.contains(" is ") || wanted.starts_with("is") => {
+                assert!(line.ends_with(&wanted), "{table}: {line}, not {wanted}");
+            }
+            _ => assert_eq!(line, wanted, "{table}"),
+        }
+    }
+    assert_eq!(expected, Found::new(), "was not found");
+}
+
+#[test]
+fn every_plant_is_found_on_mariadb_and_nothing_else() {
+    finds_every_plant(Software::MariaDb);
+}
+
+#[test]
+fn every_plant_is_found_on_mysql_and_nothing_else() {
+    finds_every_plant(Software::MySql9);
+}
+
+#[test]
+fn a_stopped_applier_is_incomplete() {
+    let (source, replica) = (Server::start(), Server::start());
+    let link = replica.follow(&source);
+    grant(&source);
+    link.until_caught_up();
+    let outcome = compare(&source, &[]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    link.break_by(Fault::StopApplier);
+    source.sql("INSERT INTO lab.t (v) VALUES (1)");
+    let outcome = compare(&source, &[]);
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    assert!(outcome.stdout.contains("is incomplete: applier is `No`, not `Yes`"), "{outcome:?}");
+}
