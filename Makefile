@@ -41,12 +41,12 @@ PROGRAMS := $(shell cat PROGRAMS)
 HELPERS  := mysqlchk-ctl mysqlchk-consistency
 BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%) $(HELPERS:%=$(MYSQLCHK_BIN)/%)
 
-.PHONY: help build check test fuzz demo drill failover bench order man install completions deb rpm deps roots
+.PHONY: help build check test fuzz demo drill failover bench bench-consistency order man install completions deb rpm deps roots
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1	/p' $(MAKEFILE_LIST)
 
 build: ## the binaries, as they are installed
 	RUSTFLAGS="$(FAST_FLAGS)" $(CARGO) build --release --locked --target $(TARGET) $(PROGRAMS:%=--package %) $(HELPERS:%=--package %)
@@ -75,6 +75,9 @@ failover: deps roots build ## how long writes and reads take to move, many times
 
 bench: deps build ## what a check costs against a hand-written C program and the shell checks; writes docs/cost.md
 	$(CARGO) run --package mysqlchk-tests --bin bench --release --locked --quiet
+
+bench-consistency: deps build ## what a comparison costs against pt-table-checksum, ROUNDS times over; writes docs/consistency.md
+	ROUNDS=$(ROUNDS) $(CARGO) run --package mysqlchk-tests --bin bench_consistency --release --locked --quiet
 
 order: deps ## which functions a check runs, for the linker; after a change of what is linked; writes crates/watchdog/start.ld
 	RUSTFLAGS="$(FAST_FLAGS)" CARGO_PROFILE_RELEASE_STRIP=none CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/order \

@@ -1,13 +1,24 @@
 //! `mysqlchk-consistency` with real servers: what it finds, and what it must not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use lab::galera::Cluster;
+use lab::group::Group;
 use lab::program::{Check, Outcome};
 use lab::replica::Fault;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
 use lab::software::Software;
+use lab::wait;
+use mysql::prelude::Queryable;
 use serde_json::Value;
+
+/// How long a server may take to get where it should be.
+const BOUND: Duration = Duration::from_secs(60);
 
 /// An account as docs/consistency.md gives it, on every server.
 fn grant(server: &Server) {
@@ -23,14 +34,10 @@ fn grant(server: &Server) {
 #[track_caller]
 fn compare(source: &Server, arguments: &[&str]) -> Outcome {
     let scratch = Scratch::new("consistency");
-    // The servers have no certificate that anybody trusts, and MySQL's login without TLS needs one.
-    let file = scratch.file(
-        "my.cnf",
-        format!(
-            "[mysqlchk-consistency]\nhost={}\nuser=checker\npassword={PASSWORD}\nssl-mode=PREFERRED\n",
-            source.ip()
-        ),
-    );
+    // MySQL's login needs TLS, and nobody signed the certificates.
+    let options =
+        format!("host={}\nport={}\nuser=checker\npassword={PASSWORD}\n", source.ip(), source.address().port());
+    let file = scratch.file("my.cnf", format!("[mysqlchk-consistency]\n{options}ssl-mode=PREFERRED\n"));
     Check::new("mysqlchk-consistency").arg(format!("--defaults-file={}", file.display())).args(arguments).run()
 }
 
@@ -429,21 +436,26 @@ fn finds_every_plant(software: Software) {
         plant(&replica, name, statements);
     }
     replica.sql("SET sql_log_bin=0; CREATE TABLE plant.only_here (k INT PRIMARY KEY)");
-    let mut expected: Found =
+    let mut all: Found =
         PLANTS.iter().map(|(name, _, found)| (format!("plant.{}", plain(name)), (*found).to_owned())).collect();
-    expected.extend(OTHERS.iter().map(|(name, _, _, found)| (format!("plant.{}", plain(name)), (*found).to_owned())));
-    expected.insert("plant.only_here".into(), "is not on the source".into());
-    for (table, line) in found(&source, &["--database=plant"]).1 {
-        let Some(wanted) = expected.remove(&table) else { panic!("{table}: nothing was done to it: {line}") };
-        match &*wanted {
-            "one row" => assert!(line.ends_with(" differs") && !line.contains(", "), "{table}: {line}"),
-            _ if wanted.contains("row") || wanted.contains(" is ") || wanted.starts_with("is") => {
-                assert!(line.ends_with(&wanted), "{table}: {line}, not {wanted}");
+    all.extend(OTHERS.iter().map(|(name, _, _, found)| (format!("plant.{}", plain(name)), (*found).to_owned())));
+    all.insert("plant.only_here".into(), "is not on the source".into());
+    for way in ["--hash=crc32", "--hash=sha2", "--quick"] {
+        let mut expected = all.clone();
+        for (table, line) in found(&source, &["--database=plant", way]).1 {
+            let Some(wanted) = expected.remove(&table) else {
+                panic!("{way}: {table}: nothing was done to it: {line}")
+            };
+            match &*wanted {
+                "one row" => assert!(line.ends_with(" differs") && !line.contains(", "), "{way}: {table}: {line}"),
+                _ if wanted.contains("row") || wanted.contains(" is ") || wanted.starts_with("is") => {
+                    assert!(line.ends_with(&wanted), "{way}: {table}: {line}, not {wanted}");
+                }
+                _ => assert_eq!(line, wanted, "{way}: {table}"),
             }
-            _ => assert_eq!(line, wanted, "{table}"),
         }
+        assert_eq!(expected, Found::new(), "{way}: was not found");
     }
-    assert_eq!(expected, Found::new(), "was not found");
 }
 
 #[test]
@@ -469,4 +481,208 @@ fn a_stopped_applier_is_incomplete() {
     let outcome = compare(&source, &[]);
     assert_eq!(outcome.code, Some(3), "{outcome:?}");
     assert!(outcome.stdout.contains("is incomplete: applier is `No`, not `Yes`"), "{outcome:?}");
+}
+
+/// Writers on a source, until it is dropped: rows that count, rows that toggle, rows that come and go.
+struct Writers<'a> {
+    ended: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<u64>>,
+    source: &'a Server,
+}
+
+impl<'a> Writers<'a> {
+    fn start(source: &'a Server) -> Self {
+        // Not more than the appliers can take while both servers are read.
+        let pause = Duration::from_millis(if source.software().is_mysql() { 4 } else { 1 });
+        source.sql(
+            "CREATE DATABASE hot;
+             CREATE TABLE hot.counters (id INT PRIMARY KEY, n INT NOT NULL, note VARCHAR(20) NOT NULL);
+             CREATE TABLE hot.toggles (id INT PRIMARY KEY, flag INT NOT NULL, note VARCHAR(20) NOT NULL);
+             CREATE TABLE hot.queue (id INT AUTO_INCREMENT PRIMARY KEY, v INT NOT NULL);
+             CREATE TABLE hot.cold (id INT AUTO_INCREMENT PRIMARY KEY, v INT NOT NULL);
+             INSERT INTO hot.counters VALUES (1, 0, 'a'), (2, 0, 'a'), (3, 0, 'a');
+             INSERT INTO hot.toggles VALUES (1, 0, 'a'), (2, 0, 'a');
+             INSERT INTO hot.cold (v) WITH RECURSIVE s AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM s WHERE n < 1000)
+             SELECT a.n FROM s AS a, (SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3) AS b",
+        );
+        let ended = Arc::new(AtomicBool::new(false));
+        let statements: [fn(u64) -> String; 4] = [
+            |n| format!("UPDATE hot.counters SET n = n + 1 WHERE id = {}", 1 + n % 3),
+            |n| format!("UPDATE hot.toggles SET flag = 1 - flag WHERE id = {}", 1 + n % 2),
+            |n| {
+                if n % 2 == 0 {
+                    "INSERT INTO hot.queue (v) VALUES (1)".into()
+                } else {
+                    "DELETE FROM hot.queue LIMIT 1".into()
+                }
+            },
+            |n| format!("UPDATE hot.cold SET v = v + 1 WHERE id = {}", 1 + n * 7919 % 3000),
+        ];
+        let threads = statements.map(|statement| {
+            let (ended, mut session) = (Arc::clone(&ended), source.session());
+            thread::spawn(move || {
+                let mut done = 0;
+                while !ended.load(Ordering::Relaxed) {
+                    // A deadlock with the others is no matter.
+                    let _ = session.query_drop(statement(done));
+                    done += 1;
+                    thread::sleep(pause);
+                }
+                done
+            })
+        });
+        Self { ended, threads: threads.into(), source }
+    }
+
+    /// Ends them, and says how many transactions there were.
+    fn end(mut self) -> u64 {
+        self.ended.store(true, Ordering::Relaxed);
+        let done = self.threads.drain(..).map(|thread| thread.join().unwrap()).sum();
+        self.source.sql("DROP DATABASE hot");
+        done
+    }
+}
+
+/// How often it is compared under writes.
+fn rounds() -> usize {
+    std::env::var("CONSISTENCY_ROUNDS").map_or(3, |rounds| rounds.parse().unwrap())
+}
+
+fn is_right_under_writes(software: Software, lines: &[&str]) {
+    let lines = [&["general_log=OFF"], lines].concat();
+    let [source, replica] = [(), ()].map(|()| Server::start_of(software, &lines));
+    let link = replica.follow(&source);
+    grant(&source);
+    let writers = Writers::start(&source);
+    for round in 0..rounds() {
+        let outcome = compare(&source, &["--database=hot", "--max-lag=60s"]);
+        assert_eq!(outcome.code, Some(0), "round {round}: {outcome:?}");
+    }
+    replica.sql(
+        "SET sql_log_bin=0; UPDATE hot.counters SET note='b' WHERE id=2; UPDATE hot.toggles SET note='b' WHERE id=1",
+    );
+    for round in 0..rounds() {
+        let (reason, found) = found(&source, &["--database=hot", "--max-lag=60s"]);
+        let expected: Found =
+            [("hot.counters", "2 differs"), ("hot.toggles", "1 differs")].map(|(a, b)| (a.into(), b.into())).into();
+        assert_eq!(found, expected, "round {round}: {reason}");
+    }
+    let done = writers.end();
+    link.until_caught_up();
+    assert!(done > 500, "{done} transactions are no load");
+}
+
+#[test]
+fn rows_that_never_stand_still_are_told_right_on_mariadb() {
+    // With a full image the next change of the row would heal it.
+    is_right_under_writes(Software::MariaDb, &["binlog_format=ROW", "binlog_row_image=MINIMAL"]);
+}
+
+#[test]
+fn rows_that_never_stand_still_are_told_right_on_mysql() {
+    is_right_under_writes(Software::MySql9, &["binlog_row_image=MINIMAL"]);
+}
+
+#[test]
+fn a_third_tier_behind_a_replica_with_row_events_is_found() {
+    let [source, middle, last] = [(), (), ()].map(|()| Server::start_with(&["binlog_format=ROW"]));
+    let first = middle.follow(&source);
+    let second = last.follow(&middle);
+    grant(&source);
+    source.sql("CREATE DATABASE shop; CREATE TABLE shop.a (id INT PRIMARY KEY, v INT); INSERT INTO shop.a VALUES (1, 1), (2, 2)");
+    first.until_caught_up();
+    second.until_caught_up();
+    let outcome = compare(&source, &[]);
+    assert_eq!(outcome.stdout.matches(" is consistent: ").count(), 2, "{outcome:?}");
+    last.sql("SET sql_log_bin=0; UPDATE shop.a SET v = IF(id = 1, 2, 1)");
+    let outcome = compare(&source, &["--rows"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let line = format!("at {} is inconsistent: 1 of ", last.address());
+    assert!(outcome.stdout.contains(&line) && outcome.stdout.matches(" is consistent: ").count() == 1, "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("  shop.a: 2 rows differ\n    1 differs in v\n    2 differs in v\n"),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_source_and_a_replica_of_another_version_are_compared() {
+    let source = Server::start();
+    let replica = Server::start_of(Software::MariaDb11, &[]);
+    // It demands a certificate that it can verify, by default.
+    replica.sql("CHANGE MASTER TO MASTER_SSL_VERIFY_SERVER_CERT=0, MASTER_SSL=0");
+    let link = replica.follow(&source);
+    grant(&source);
+    source.sql("CREATE DATABASE shop; CREATE TABLE shop.a (id INT PRIMARY KEY, v VARCHAR(20)); INSERT INTO shop.a VALUES (1, 'a'), (2, 'b')");
+    link.until_caught_up();
+    assert_eq!(found(&source, &[]).1, Found::new());
+    replica.sql("SET sql_log_bin=0; UPDATE shop.a SET v = 'c' WHERE id = 2");
+    assert_eq!(found(&source, &[]).1, Found::from([("shop.a".into(), "2 differs".into())]));
+}
+
+#[test]
+fn without_gtids_the_position_in_the_binary_log_is_waited_for() {
+    let lines = ["gtid_mode=OFF", "enforce_gtid_consistency=OFF"];
+    let [source, replica] = [(), ()].map(|()| Server::start_of(Software::MySql9, &lines));
+    grant(&source);
+    source.sql("GRANT REPLICATION CLIENT ON *.* TO checker@'%'");
+    grant(&replica);
+    let status = &source.rows("SHOW BINARY LOG STATUS")[0];
+    replica.sql(&format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='{}', SOURCE_USER='repl', SOURCE_PASSWORD='{PASSWORD}', SOURCE_SSL=1, \
+         SOURCE_LOG_FILE='{}', SOURCE_LOG_POS={}; START REPLICA",
+        source.ip(),
+        status["File"],
+        status["Position"]
+    ));
+    source.sql("CREATE DATABASE shop; CREATE TABLE shop.a (id INT PRIMARY KEY, v INT); INSERT INTO shop.a VALUES (1, 1), (2, 2)");
+    wait::until("the rows are there", BOUND, || {
+        replica.try_rows("SELECT * FROM shop.a").is_ok_and(|rows| rows.len() == 2)
+    });
+    assert_eq!(found(&source, &[]).1, Found::new());
+    replica.sql("SET sql_log_bin=0; UPDATE shop.a SET v = 7 WHERE id = 2");
+    assert_eq!(found(&source, &[]).1, Found::from([("shop.a".into(), "2 differs".into())]));
+}
+
+#[test]
+fn a_delayed_replica_is_waited_for() {
+    let [source, replica] = [(), ()].map(|()| Server::start_with(&["binlog_format=ROW"]));
+    let link = replica.follow(&source);
+    grant(&source);
+    source.sql("CREATE DATABASE shop; CREATE TABLE shop.a (id INT PRIMARY KEY, v INT); INSERT INTO shop.a VALUES (1, 1), (2, 2)");
+    link.until_caught_up();
+    replica.sql("SET sql_log_bin=0; UPDATE shop.a SET v = 7 WHERE id = 2");
+    link.break_by(Fault::Delay(Duration::from_secs(3)));
+    source.sql("UPDATE shop.a SET v = 5 WHERE id = 1; CREATE TABLE shop.b (id INT PRIMARY KEY)");
+    let (reason, found) = found(&source, &["--database=shop"]);
+    assert_eq!(found, Found::from([("shop.a".into(), "2 differs".into())]), "{reason}");
+}
+
+#[test]
+fn the_nodes_of_a_galera_cluster_are_compared() {
+    let cluster = Cluster::start();
+    let node = cluster.node(0);
+    grant(node);
+    node.sql("CREATE DATABASE shop; CREATE TABLE shop.a (id INT PRIMARY KEY, v INT); INSERT INTO shop.a VALUES (1, 1), (2, 2)");
+    let outcome = compare(node, &["--database=shop"]);
+    assert_eq!(outcome.stdout.matches(" is consistent: 1 table, 2 rows").count(), 2, "{outcome:?}");
+    cluster.node(2).sql("SET SESSION wsrep_on=OFF; UPDATE shop.a SET v = 7 WHERE id = 2");
+    let outcome = compare(node, &["--database=shop", "--rows"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stdout.contains("  shop.a: 1 row differs\n    2 differs in v\n"), "{outcome:?}");
+    assert_eq!(outcome.stdout.matches(" is consistent: ").count(), 1, "{outcome:?}");
+}
+
+#[test]
+fn the_members_of_a_group_are_compared() {
+    let group = Group::start();
+    let [primary, other] = [group.member(0), group.member(1)];
+    grant(primary);
+    primary.sql("CREATE DATABASE shop; CREATE TABLE shop.a (id INT PRIMARY KEY, v INT); INSERT INTO shop.a VALUES (1, 1), (2, 2)");
+    let outcome = compare(primary, &["--database=shop"]);
+    assert_eq!(outcome.stdout.matches(" is consistent: 1 table, 2 rows").count(), 2, "{outcome:?}");
+    other.sql("SET GLOBAL super_read_only=OFF; SET GLOBAL read_only=OFF; SET sql_log_bin=0; UPDATE shop.a SET v = 7 WHERE id = 2");
+    let outcome = compare(primary, &["--database=shop", "--rows"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stdout.contains("  shop.a: 1 row differs\n    2 differs in v\n"), "{outcome:?}");
 }

@@ -1,16 +1,31 @@
 //! What tables a server has, and how it defines them: read from `information_schema`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use client::error::ER_BAD_FIELD_ERROR;
 use client::{Error, Family, Row, Session};
 
 use crate::expression::string;
-use crate::schema::{Column, Definition, Key, Name};
+use crate::schema::{Column, Definition, Key, Name, Word};
 
 /// The tables of a server. Where a replica defines a table as its source does, they share it.
 pub(crate) type Catalog = BTreeMap<Name, Arc<Definition>>;
+
+/// Each word once.
+#[derive(Default)]
+pub(crate) struct Lexicon(HashSet<Word>);
+
+impl Lexicon {
+    fn word(&mut self, text: &str) -> Word {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let word: Word = text.into();
+        self.0.insert(Arc::clone(&word));
+        word
+    }
+}
 
 /// The schemas that belong to the server itself, and ours.
 const NOT_DATA: &str = "'information_schema','mysql','mysqlchk','performance_schema','sys'";
@@ -23,9 +38,10 @@ pub(crate) fn read(
     session: &mut Session<'_>,
     family: Family,
     source: Option<&Catalog>,
+    lexicon: &mut Lexicon,
     wanted: &dyn Fn(&Name) -> bool,
 ) -> Result<Catalog, Error> {
-    let found = read_where(session, family, &format!("TABLE_SCHEMA NOT IN ({NOT_DATA})"), wanted)?;
+    let found = read_where(session, family, &format!("TABLE_SCHEMA NOT IN ({NOT_DATA})"), lexicon, wanted)?;
     let share = |(name, definition): (Name, Definition)| {
         let same = source.and_then(|source| source.get(&name)).filter(|source| source.is_same(&definition));
         let definition = same.map_or_else(|| Arc::new(definition), Arc::clone);
@@ -40,10 +56,8 @@ pub(crate) fn read(
 /// When the server does not answer.
 pub(crate) fn read_one(session: &mut Session<'_>, family: Family, name: &Name) -> Result<Option<Definition>, Error> {
     let (database, table) = (string(&name.database), string(&name.table));
-    let found =
-        read_where(session, family, &format!("TABLE_SCHEMA = {database} AND TABLE_NAME = {table}"), &|found| {
-            found == name
-        })?;
+    let condition = format!("TABLE_SCHEMA = {database} AND TABLE_NAME = {table}");
+    let found = read_where(session, family, &condition, &mut Lexicon::default(), &|found| found == name)?;
     Ok(found.into_values().next())
 }
 
@@ -51,6 +65,7 @@ fn read_where(
     session: &mut Session<'_>,
     family: Family,
     condition: &str,
+    lexicon: &mut Lexicon,
     wanted: &dyn Fn(&Name) -> bool,
 ) -> Result<BTreeMap<Name, Definition>, Error> {
     let mut catalog = BTreeMap::new();
@@ -62,7 +77,7 @@ fn read_where(
         let name = name(row);
         if wanted(&name) {
             let number = |column| text(row, column).parse().unwrap_or(0);
-            let engine = row.get(&["engine"]).unwrap_or("NULL").to_owned();
+            let engine = lexicon.word(row.get(&["engine"]).unwrap_or("NULL"));
             let (rows, bytes) = (number("n"), number("bytes"));
             catalog.insert(name, Definition { engine, columns: Vec::new(), keys: Vec::new(), rows, bytes });
         }
@@ -72,29 +87,25 @@ fn read_where(
          COLUMN_TYPE AS type, IS_NULLABLE AS nullable, CHARACTER_SET_NAME AS charset, COLLATION_NAME AS collation, \
          EXTRA AS extra FROM information_schema.COLUMNS WHERE {condition}"
     );
-    let mut ordered: BTreeMap<Name, Vec<(u32, Column)>> = BTreeMap::new();
     session.query_rows(&columns, |row| {
-        let name = name(row);
-        if catalog.contains_key(&name) {
-            let at = text(row, "at").parse().unwrap_or(0);
-            ordered.entry(name).or_default().push((at, column(row)));
+        if let Some(definition) = catalog.get_mut(&name(row)) {
+            definition.columns.push(column(row, lexicon));
         }
     })?;
-    for (name, mut columns) in ordered {
-        columns.sort_by_key(|(at, _)| *at);
-        if let Some(definition) = catalog.get_mut(&name) {
-            definition.columns = columns.into_iter().map(|(_, column)| column).collect();
-        }
+    for definition in catalog.values_mut() {
+        definition.columns.sort_by_key(|column| column.at);
+        definition.columns.shrink_to_fit();
     }
-    read_keys(session, family, condition, &mut catalog)?;
+    read_keys(session, family, condition, lexicon, &mut catalog)?;
     Ok(catalog)
 }
 
-/// What makes an index unfit to read a table by.
-#[derive(Default)]
+/// An index while it is read.
 struct Index {
-    columns: Vec<(u32, String)>,
-    directions: BTreeSet<String>,
+    name: Word,
+    columns: Vec<(u32, Word)>,
+    direction: Word,
+    /// Not to read a table by.
     is_unfit: bool,
 }
 
@@ -102,6 +113,7 @@ fn read_keys(
     session: &mut Session<'_>,
     family: Family,
     condition: &str,
+    lexicon: &mut Lexicon,
     catalog: &mut BTreeMap<Name, Definition>,
 ) -> Result<(), Error> {
     // Not to be used in a statement although it is there: MySQL 8.0, MariaDB 10.6.
@@ -113,32 +125,39 @@ fn read_keys(
              FROM information_schema.STATISTICS WHERE {condition} AND NON_UNIQUE = 0"
         )
     };
-    let mut indexes: BTreeMap<Name, BTreeMap<(bool, String), Index>> = BTreeMap::new();
+    let mut indexes: BTreeMap<Name, Vec<Index>> = BTreeMap::new();
     let mut take = |row: &Row| {
-        let name = name(row);
-        if !catalog.contains_key(&name) {
+        let table = name(row);
+        if !catalog.contains_key(&table) {
             return;
         }
-        let index = text(row, "name").to_owned();
-        let found = indexes.entry(name).or_default().entry((index != "PRIMARY", index)).or_default();
+        let (name, direction) = (lexicon.word(text(row, "name")), lexicon.word(text(row, "direction")));
+        let indexes = indexes.entry(table).or_default();
+        let at = indexes.iter().position(|index| index.name == name).unwrap_or_else(|| {
+            let direction = Arc::clone(&direction);
+            indexes.push(Index { name, columns: Vec::new(), direction, is_unfit: false });
+            indexes.len() - 1
+        });
+        let Some(index) = indexes.get_mut(at) else { return };
         let is_whole = row.get(&["part"]).is_none() && row.get(&["col"]).is_some();
-        found.is_unfit |= !is_whole || text(row, "hidden") == "1" || text(row, "type") != "BTREE";
-        found.directions.insert(text(row, "direction").to_owned());
-        found.columns.push((text(row, "at").parse().unwrap_or(0), text(row, "col").to_owned()));
+        // Both directions in one index: no order by which it can be read.
+        index.is_unfit |= !is_whole || text(row, "hidden") == "1" || text(row, "type") != "BTREE";
+        index.is_unfit |= index.direction != direction;
+        index.columns.push((text(row, "at").parse().unwrap_or(0), lexicon.word(text(row, "col"))));
     };
     match session.query_rows(&statement(hidden), &mut take) {
         Err(error) if error.is(&[ER_BAD_FIELD_ERROR]) => session.query_rows(&statement("0"), &mut take)?,
         done => done?,
     }
-    for (name, found) in indexes {
+    for (name, mut found) in indexes {
         let Some(definition) = catalog.get_mut(&name) else { continue };
-        for ((_, index), mut found) in found {
-            if !found.is_unfit && found.directions.len() == 1 {
-                found.columns.sort();
-                let columns = found.columns.into_iter().map(|(_, column)| column).collect();
-                definition.keys.push(Key { index, columns });
-            }
-        }
+        found.retain(|index| !index.is_unfit);
+        found.sort_by(|a, b| (&*a.name != "PRIMARY", &a.name).cmp(&(&*b.name != "PRIMARY", &b.name)));
+        let key = |mut index: Index| {
+            index.columns.sort();
+            Key { index: index.name, columns: index.columns.into_iter().map(|(_, column)| column).collect() }
+        };
+        definition.keys = found.into_iter().map(key).collect();
     }
     Ok(())
 }
@@ -151,16 +170,17 @@ fn text<'a>(row: &'a Row, column: &str) -> &'a str {
     row.get(&[column]).unwrap_or_default()
 }
 
-fn column(row: &Row) -> Column {
-    let lower = |column| row.get(&[column]).map(str::to_lowercase);
-    let extra = lower("extra").unwrap_or_default();
+fn column(row: &Row, lexicon: &mut Lexicon) -> Column {
+    let mut lower = |column| row.get(&[column]).map(|text| lexicon.word(&text.to_lowercase()));
+    let [data_type, charset, collation] = ["data", "charset", "collation"].map(&mut lower);
     Column {
-        name: text(row, "name").to_owned(),
-        data_type: lower("data").unwrap_or_default(),
-        full_type: text(row, "type").to_owned(),
-        charset: lower("charset"),
-        collation: lower("collation"),
+        at: text(row, "at").parse().unwrap_or(0),
+        name: lexicon.word(text(row, "name")),
+        data_type: data_type.unwrap_or_default(),
+        full_type: lexicon.word(text(row, "type")),
+        charset,
+        collation,
         nullable: text(row, "nullable") == "YES",
-        is_virtual: extra.contains("virtual"),
+        is_virtual: text(row, "extra").to_lowercase().contains("virtual"),
     }
 }

@@ -67,6 +67,12 @@ pub(crate) fn chunk(name: &Name, plan: &Plan, words: &Words, range: &Range) -> S
     format!("SELECT COUNT(*) AS n, BIT_XOR({hash}) AS x{sum} FROM {}{rows}", table(name, plan.key.as_ref()))
 }
 
+/// The server's own checksum of tables, one row each in their order: `Checksum`.
+pub(crate) fn checksum(names: &[Name]) -> String {
+    let tables: Vec<String> = names.iter().map(|name| table(name, None)).collect();
+    format!("CHECKSUM TABLE {} EXTENDED", tables.join(", "))
+}
+
 /// The keys and hashes of at most `limit` rows of a range: `k0`, `k1` .., `h`.
 pub(crate) fn rows(name: &Name, plan: &Plan, key: &ChunkKey, words: &Words, range: &Range, limit: usize) -> String {
     format!(

@@ -4,6 +4,7 @@
 //! In lockstep, because a replica that is 5 ms behind then differs only in what was written in these 5 ms. What differs all
 //! the same is looked at again by [`crate::chase`].
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -29,6 +30,11 @@ const SMALL_ROWS: u64 = FIRST;
 const SMALL_BYTES: u64 = 256 * 1024;
 /// How many small tables are read together.
 const BATCH: usize = 32;
+/// How many rows and tables are in one statement of the server's own checksum, and how large a table may be for it: it
+/// is read as a whole, for at most about 3 s.
+const QUICK_ROWS: u64 = 200_000;
+const QUICK_TABLES: usize = 100;
+const QUICK_ROWS_MAX: u64 = 5_000_000;
 /// A table without a unique key is read in one statement; above this estimate that would not end in time.
 const BAG_ROWS_MAX: u64 = 20_000_000;
 /// How often a table whose definition changes meanwhile is begun again.
@@ -69,6 +75,8 @@ pub(crate) struct Reader {
 pub(crate) enum Job {
     One(Name),
     Small(Vec<Name>),
+    /// To be compared by the server's own checksum, and where that differs in the ordinary way.
+    Quick(Vec<Name>),
 }
 
 /// Why a table was not compared to the end.
@@ -178,6 +186,7 @@ impl Lane<'_> {
                 None => return Ok(()),
                 Some(Job::One(name)) => lane.table(&name),
                 Some(Job::Small(names)) => lane.small(&names),
+                Some(Job::Quick(names)) => lane.quick(&names),
             };
             // Any other trouble was written down where it happened.
             if let Err(Trouble::Source(why)) = done {
@@ -225,6 +234,39 @@ impl Lane<'_> {
             }
         }
         for name in others {
+            self.table(&name)?;
+        }
+        Ok(())
+    }
+
+    /// Several tables by the server's own checksum.
+    fn quick(&mut self, names: &[Name]) -> Result<(), Trouble> {
+        let alive = self.run.monitor.alive();
+        let statement = [expression::checksum(names)];
+        let (own, theirs) = self.ask(&alive, &statement, &statement)?;
+        let sum = |answers: &client::Answers, at: usize| {
+            let row = answers.first()?.as_ref().ok()?.get(at)?;
+            row.get(&["Checksum"]).map(str::to_owned)
+        };
+        let mut others = Vec::new();
+        for (at, name) in names.iter().enumerate() {
+            let rows = self.run.tables.get(name).map_or(0, |definition| definition.rows);
+            let own = sum(&own, at);
+            if own.is_some() && theirs.iter().all(|(_, answers)| sum(answers, at) == own) {
+                for (replica, _) in &theirs {
+                    self.equal(*replica, name, rows);
+                }
+                (self.run.progress)(rows);
+            } else {
+                others.push(name.clone());
+            }
+        }
+        let (small, large): (Vec<Name>, Vec<Name>) =
+            others.into_iter().partition(|name| self.run.tables.get(name).is_some_and(|table| is_small(table)));
+        for names in small.chunks(BATCH) {
+            self.small(names)?;
+        }
+        for name in large {
             self.table(&name)?;
         }
         Ok(())
@@ -595,13 +637,42 @@ fn sum_at(answers: &client::Answers, at: usize) -> Option<Sum> {
     (warnings.first()?.get(&["w"]) == Some("0")).then_some(sum)
 }
 
-/// The jobs for all tables: the large ones first, so that the lanes end at the same time.
-pub(crate) fn jobs(tables: &Catalog, others: impl Iterator<Item = Name>) -> VecDeque<Job> {
-    let is_small = |definition: &Definition| definition.rows < SMALL_ROWS && definition.bytes < SMALL_BYTES;
-    let (small, mut large): (Vec<_>, Vec<_>) = tables.iter().partition(|(_, definition)| is_small(definition));
-    large.sort_by_key(|(_, definition)| std::cmp::Reverse(definition.bytes));
-    let large = large.into_iter().map(|(name, _)| Job::One(name.clone()));
+fn is_small(definition: &Definition) -> bool {
+    definition.rows < SMALL_ROWS && definition.bytes < SMALL_BYTES
+}
+
+/// The jobs for all tables: the large ones first, so that the lanes end at the same time. `is_quick` tells the tables that the
+/// server's own checksum is good enough for.
+pub(crate) fn jobs(
+    tables: &Catalog,
+    others: impl Iterator<Item = Name>,
+    is_quick: impl Fn(&Name, &Arc<Definition>) -> bool,
+) -> VecDeque<Job> {
+    let (quick, ordinary): (Vec<_>, Vec<_>) =
+        tables.iter().partition(|(name, definition)| definition.rows < QUICK_ROWS_MAX && is_quick(name, definition));
+    let mut jobs = VecDeque::new();
+    let (small, mut large): (Vec<_>, Vec<_>) = ordinary.into_iter().partition(|(_, definition)| is_small(definition));
+    large.sort_by_key(|(_, definition)| Reverse(definition.bytes));
+    jobs.extend(large.into_iter().map(|(name, _)| Job::One(name.clone())));
+    jobs.extend(together(quick).map(Job::Quick));
     let small: Vec<Name> = small.into_iter().map(|(name, _)| name.clone()).collect();
-    let small = small.chunks(BATCH).map(|names| Job::Small(names.to_vec()));
-    large.chain(small).chain(others.map(Job::One)).collect()
+    jobs.extend(small.chunks(BATCH).map(|names| Job::Small(names.to_vec())));
+    jobs.extend(others.map(Job::One));
+    jobs
+}
+
+/// Tables for one statement each: the large ones alone and first, the others together.
+fn together(mut tables: Vec<(&Name, &Arc<Definition>)>) -> impl Iterator<Item = Vec<Name>> {
+    tables.sort_by_key(|(_, definition)| Reverse(definition.rows));
+    let mut groups: Vec<(u64, Vec<Name>)> = Vec::new();
+    for (name, definition) in tables {
+        match groups.last_mut() {
+            Some((rows, names)) if *rows + definition.rows <= QUICK_ROWS && names.len() < QUICK_TABLES => {
+                *rows += definition.rows;
+                names.push(name.clone());
+            }
+            _ => groups.push((definition.rows, vec![name.clone()])),
+        }
+    }
+    groups.into_iter().map(|(_, names)| names)
 }

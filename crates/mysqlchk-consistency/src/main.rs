@@ -28,7 +28,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -36,7 +36,7 @@ use anyhow::{Context, Result, bail, ensure};
 use client::command_line::{self, Asked, Configured, Program};
 use client::{Family, Session};
 
-use catalog::Catalog;
+use catalog::{Catalog, Lexicon};
 use discover::Access;
 use expression::Words;
 use filters::Filters;
@@ -46,7 +46,7 @@ use options::Options;
 use peer::Peer;
 use position::Means;
 use report::Report;
-use schema::Name;
+use schema::{Definition, Name};
 use tally::Tally;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -114,15 +114,16 @@ fn compare(
     begin: Instant,
 ) -> Result<Report> {
     let wanted = |name: &Name| options.wants(name);
-    let tables =
-        catalog::read(session, source.family, None, &wanted).context("cannot list the tables of the source")?;
+    let mut lexicon = Lexicon::default();
+    let tables = catalog::read(session, source.family, None, &mut lexicon, &wanted)
+        .context("cannot list the tables of the source")?;
     let has_sets = has_sets(source, session);
     let monitor_limits = monitor::Limits { lag: options.max_lag, running: options.max_running };
     let mut replicas = Vec::new();
     let mut watched = Vec::new();
     let mut readers = Vec::new();
     for replica in found {
-        let reader = replica.peer.and_then(|peer| reader(source, peer, has_sets, &tables, &wanted));
+        let reader = replica.peer.and_then(|peer| reader(source, peer, has_sets, &tables, &mut lexicon, &wanted));
         let failed = match reader {
             Ok(reader) => {
                 watched.push((reader.peer.clone(), replica.from));
@@ -141,7 +142,20 @@ fn compare(
         .filter(|name| !tables.contains_key(*name))
         .cloned()
         .collect();
-    let jobs = lanes::jobs(&tables, extra.into_iter());
+    let is_same = |name: &Name, definition: &Arc<Definition>| {
+        let same = |reader: &Reader| {
+            reader.filters.hides(name).is_none()
+                && reader.tables.get(name).is_some_and(|theirs| Arc::ptr_eq(definition, theirs))
+        };
+        readers.iter().all(same)
+    };
+    let ignored = options.ignored_columns();
+    let is_quick = |name: &Name, definition: &Arc<Definition>| {
+        let prefix = format!("{name}.");
+        let is_whole = !ignored.iter().any(|column| column.starts_with(&prefix));
+        options.quick && is_whole && schema::suits_checksum(definition) && is_same(name, definition)
+    };
+    let jobs = lanes::jobs(&tables, extra.into_iter(), is_quick);
     let run = Run {
         source: source.clone(),
         monitor: Monitor::new(readers.len(), monitor_limits),
@@ -190,12 +204,14 @@ fn reader(
     peer: Peer,
     has_sets: bool,
     tables: &Catalog,
+    lexicon: &mut Lexicon,
     wanted: &dyn Fn(&Name) -> bool,
 ) -> Result<Reader, String> {
     let mut session = peer.open().map_err(|error| error.to_string())?;
     // What is missing is said by the monitor.
     let status = session.query(status::question(peer.family)).unwrap_or_default();
-    let theirs = catalog::read(&mut session, peer.family, Some(tables), wanted).map_err(|error| error.to_string())?;
+    let theirs =
+        catalog::read(&mut session, peer.family, Some(tables), lexicon, wanted).map_err(|error| error.to_string())?;
     Ok(Reader {
         means: Means::of(source, &peer, has_sets),
         filters: Filters::read(&status),
