@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lab::galera::Cluster;
 use lab::group::Group;
-use lab::program::{Check, Outcome};
+use lab::program::{Check, Outcome, local};
 use lab::replica::Fault;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
@@ -466,6 +466,186 @@ fn every_plant_is_found_on_mariadb_and_nothing_else() {
 #[test]
 fn every_plant_is_found_on_mysql_and_nothing_else() {
     finds_every_plant(Software::MySql9);
+}
+
+/// A source with the database for the verdicts, and its replicas with a table that has two rows.
+fn published(replicas: &[Server], source: &Server) {
+    grant(source);
+    source.sql(
+        "CREATE DATABASE mysqlchk; GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON mysqlchk.* TO checker@'%';
+         CREATE DATABASE shop; CREATE TABLE shop.a (id INT PRIMARY KEY, v INT); INSERT INTO shop.a VALUES (1, 1), (2, 2);
+         CREATE TABLE shop.b (id INT PRIMARY KEY); INSERT INTO shop.b VALUES (1)",
+    );
+    for replica in replicas {
+        wait::until("the rows are there", BOUND, || {
+            replica.try_rows("SELECT * FROM shop.b").is_ok_and(|rows| rows.len() == 1)
+        });
+        let monitor = if replica.software().is_mysql() { "" } else { "SLAVE MONITOR ON *.*" };
+        let _ = replica.try_sql(&format!("SET sql_log_bin=0; GRANT {monitor} TO nobody@localhost"));
+        replica.sql("SET sql_log_bin=0; GRANT SELECT ON *.* TO nobody@localhost");
+    }
+}
+
+/// What the replication check says of a replica that must be consistent.
+#[track_caller]
+fn checked(replica: &Server, demand: &str) -> String {
+    let check =
+        Check::new("mysqlchk-replication").args(local(replica)).args(["--format=text", "--timeout=10s", demand]);
+    check.run().stdout.trim_start_matches("mysqlchk-replication: ").trim().to_owned()
+}
+
+/// The verdict on a replica as it is published, once it is there: `state first_differ`.
+#[track_caller]
+fn until_published(replica: &Server, wanted: &str) {
+    let statement = "SELECT CONCAT(state, ' ', IFNULL(first_differ, '-')) FROM mysqlchk.consistency \
+                     WHERE server_id=@@server_id AND host=@@hostname AND port=@@port";
+    wait::until_equal("the verdict", BOUND, Some(wanted.to_owned()), || {
+        replica.try_rows(statement).ok()?.pop()?.into_values().next()
+    });
+}
+
+fn the_verdict_takes_a_replica_out_until_it_is_rechecked(software: Software) {
+    let [source, one, two] = [(), (), ()].map(|()| Server::start_of(software, &[]));
+    let _links = [one.follow(&source), two.follow(&source)];
+    let replicas = [one, two];
+    published(&replicas, &source);
+    let [one, two] = &replicas;
+    assert!(checked(one, "--require-consistent").contains("no such table (1146): mysqlchk.consistency"));
+    assert_eq!(compare(&source, &[]).code, Some(0));
+    for replica in &replicas {
+        until_published(replica, "consistent -");
+        assert!(checked(replica, "--require-consistent").starts_with("up: lag is "));
+        assert!(checked(replica, "--require-consistent=7d").starts_with("up: lag is "));
+    }
+    // Two values exchanged: what CRC32 and XOR do not see.
+    one.sql("SET sql_log_bin=0; UPDATE shop.a SET v = IF(id = 1, 2, 1)");
+    assert_eq!(compare(&source, &[]).code, Some(1));
+    until_published(one, "inconsistent shop.a");
+    assert_eq!(checked(one, "--require-consistent"), "down: data differs from the source in 1 table (shop.a)");
+    assert!(checked(one, "--max-lag=1h").starts_with("up: "));
+    assert!(checked(two, "--require-consistent").starts_with("up: "));
+    // Not rebuilt, and checked again.
+    assert_eq!(compare(&source, &["--recheck"]).code, Some(1));
+    until_published(one, "inconsistent shop.a");
+    // A run that sees a part of the tables does not say that all are well.
+    assert_eq!(compare(&source, &["--table=shop.b"]).code, Some(0));
+    until_published(one, "inconsistent shop.a");
+    one.sql("SET sql_log_bin=0; UPDATE shop.a SET v = id");
+    let outcome = compare(&source, &["--recheck"]);
+    assert!(outcome.code == Some(0) && outcome.stdout.contains(": 1 table, 2 rows"), "{outcome:?}");
+    until_published(one, "incomplete -");
+    assert!(checked(one, "--require-consistent").starts_with("up: "));
+    assert_eq!(checked(one, "--require-consistent=7d"), "down: consistency was never checked, limit is 7d");
+    assert_eq!(compare(&source, &["--recheck"]).stdout, "no replica is known to differ\n");
+    assert_eq!(compare(&source, &[]).code, Some(0));
+    until_published(one, "consistent -");
+    source.sql("UPDATE mysqlchk.consistency SET since = UTC_TIMESTAMP() - INTERVAL 9 DAY");
+    wait::until_equal("the verdict", BOUND, "down: consistency was checked 10d ago, limit is 7d".to_owned(), || {
+        checked(one, "--require-consistent=7d")
+    });
+    assert!(checked(one, "--require-consistent").starts_with("up: "));
+}
+
+#[test]
+fn the_verdict_takes_a_replica_out_until_it_is_rechecked_on_mariadb() {
+    the_verdict_takes_a_replica_out_until_it_is_rechecked(Software::MariaDb);
+}
+
+#[test]
+fn the_verdict_takes_a_replica_out_until_it_is_rechecked_on_mysql() {
+    the_verdict_takes_a_replica_out_until_it_is_rechecked(Software::MySql9);
+}
+
+#[test]
+fn replicas_that_agree_against_the_source_are_not_taken_out() {
+    let [source, one, two] = [(), (), ()].map(|()| Server::start());
+    let _links = [one.follow(&source), two.follow(&source)];
+    let replicas = [one, two];
+    published(&replicas, &source);
+    source.sql("SET sql_log_bin=0; UPDATE shop.a SET v = 7 WHERE id = 1");
+    let outcome = compare(&source, &["--rows"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stdout.ends_with("all 2 replicas agree against the source: look at the source\n"), "{outcome:?}");
+    assert_eq!(source.value("SELECT COUNT(*) FROM mysqlchk.consistency"), "0");
+    assert!(checked(&replicas[0], "--require-consistent").starts_with("up: "));
+}
+
+#[test]
+fn a_table_of_another_layout_is_no_verdict() {
+    let [source, replica] = [(), ()].map(|()| Server::start());
+    let _link = replica.follow(&source);
+    let replicas = [replica];
+    published(&replicas, &source);
+    source.sql("CREATE TABLE mysqlchk.consistency (server_id INT, state TEXT)");
+    let outcome = compare(&source, &[]);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    let expected = "mysqlchk-consistency: cannot use table mysqlchk.consistency: cannot query: no such column (1054): it has \
+                    another layout, drop it and it will be made again; or use --no-publish\n";
+    assert_eq!(outcome.stderr, expected);
+    let replica = &replicas[0];
+    wait::until_equal(
+        "the verdict",
+        BOUND,
+        "down: cannot query: no such column (1054): mysqlchk.consistency has another layout".to_owned(),
+        || checked(replica, "--require-consistent"),
+    );
+    source.sql("DROP TABLE mysqlchk.consistency; REVOKE INSERT ON mysqlchk.* FROM checker@'%'");
+    assert_eq!(compare(&source, &["--no-publish"]).code, Some(0));
+}
+
+#[test]
+fn one_run_at_a_time() {
+    let [source, replica] = [(), ()].map(|()| Server::start());
+    let _link = replica.follow(&source);
+    grant(&source);
+    let mut other = source.session();
+    let lock: Option<u8> = other.query_first("SELECT GET_LOCK('mysqlchk-consistency', 0)").unwrap();
+    assert_eq!(lock, Some(1));
+    let outcome = compare(&source, &[]);
+    let id: Option<u64> = other.query_first("SELECT CONNECTION_ID()").unwrap();
+    let expected =
+        format!("mysqlchk-consistency: another run is in progress on this source (connection {})\n", id.unwrap());
+    assert_eq!((outcome.code, outcome.stderr), (Some(2), expected));
+    drop(other);
+    wait::until("the lock is free", BOUND, || compare(&source, &[]).code == Some(0));
+}
+
+#[test]
+fn a_run_that_ended_early_is_gone_on_with() {
+    let [source, replica] =
+        [(), ()].map(|()| Server::start_with(&["innodb_buffer_pool_size=64M", "binlog_format=ROW"]));
+    let link = replica.follow(&source);
+    grant(&source);
+    source.sql(
+        "CREATE DATABASE mysqlchk; GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON mysqlchk.* TO checker@'%'; CREATE DATABASE big;
+         USE big; CREATE TABLE big.a (id INT PRIMARY KEY, v CHAR(200)); INSERT INTO big.a SELECT seq, seq FROM seq_1_to_600000;
+         CREATE TABLE big.b (id INT PRIMARY KEY, v INT); INSERT INTO big.b VALUES (1, 1)",
+    );
+    link.until_caught_up();
+    replica.sql("SET sql_log_bin=0; UPDATE big.a SET v = 'x' WHERE id = 599999; DELETE FROM big.b");
+    // Slow enough to be in the middle of the table at the second look at the clock, half a second after the first.
+    let slow = ["--hash=sha2", "--chunk-time=1ms", "--lanes=1"];
+    let interrupted = |budget: u32| {
+        let outcome = compare(&source, &[&slow[..], &[&format!("--budget={budget}ms")]].concat());
+        assert_eq!(outcome.code, Some(3), "{outcome:?}");
+        assert!(outcome.stdout.contains("the time was over (--budget)"), "{outcome:?}");
+        source.value("SELECT IFNULL(MAX(n), 0) FROM mysqlchk.progress WHERE tbl='a'").parse::<u64>().unwrap()
+    };
+    // What is behind the point that was reached is for the next whole run; what is before it is not read again.
+    let reached = (1..10).map(|times| interrupted(times * 150)).find(|reached| *reached > 0).expect("some progress");
+    assert!(reached < 599_999, "{reached}");
+    replica.sql("SET sql_log_bin=0; UPDATE big.a SET v = 'x' WHERE id = 1");
+    let outcome = compare(&source, &[&slow[..], &["--rows"]].concat());
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let expected = "2 of 4 tables differ, requires rebuild\n  big.a: 1 row differs\n    599999 differs in v\n  big.b: 1 row differs\n";
+    assert!(outcome.stdout.contains(expected), "{outcome:?}");
+    assert_eq!(source.value("SELECT COUNT(*) FROM mysqlchk.progress"), "0");
+    // With other options, or when it is asked for, it begins at the first row.
+    replica.sql("SET sql_log_bin=0; UPDATE big.a SET v = '1' WHERE id = 1");
+    (1..10).map(|times| interrupted(times * 150)).find(|reached| *reached > 0).expect("some progress");
+    replica.sql("SET sql_log_bin=0; UPDATE big.a SET v = 'x' WHERE id = 1");
+    let outcome = compare(&source, &["--rows"]);
+    assert!(outcome.stdout.contains("    1 differs in v\n    599999 differs in v\n"), "{outcome:?}");
 }
 
 #[test]

@@ -82,7 +82,8 @@ fn table(program: &str) -> Vec<String> {
     let rules = read(&format!("crates/{program}/src/rules.rs"));
     let mut tests = rules.split("#[cfg(test)]").nth(1).unwrap().to_owned();
     // Where several rows have the same reason, it is a constant.
-    let mut constants: Vec<String> = tests.lines().filter(|line| line.contains("const ")).map(str::to_owned).collect();
+    let mut constants: Vec<String> =
+        tests.lines().filter(|line| line.contains("const ") && line.contains('"')).map(str::to_owned).collect();
     // A name that ends in another one goes first.
     constants.sort_by_key(|line| std::cmp::Reverse(line.find(':')));
     for line in constants {

@@ -58,6 +58,12 @@ impl Verdict {
         self.state == State::Up
     }
 
+    /// Whether the verdict is down.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        matches!(self.state, State::Down | State::Misconfigured)
+    }
+
     /// Whether the check could not be made as configured.
     #[must_use]
     pub fn is_misconfigured(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Reads `900ms`, `30s`, `5m` or `2h`.
+/// Reads `900ms`, `30s`, `5m`, `2h` or `7d`.
 ///
 /// # Errors
 /// A number without a unit, with another unit, with a fraction or too large. The message gives what to write instead.
@@ -20,8 +20,9 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         "s" => Ok(seconds(1)?),
         "m" => Ok(seconds(60)?),
         "h" => Ok(seconds(3600)?),
+        "d" => Ok(seconds(24 * 3600)?),
         "" => Err(format!("a duration needs a unit: write `{number}s` or `{number}ms`")),
-        _ => Err(format!("the unit is `{unit}`, not ms, s, m or h")),
+        _ => Err(format!("the unit is `{unit}`, not ms, s, m, h or d")),
     }
 }
 
@@ -65,11 +66,12 @@ mod tests {
         assert_eq!(parse("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(parse("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(parse("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!(parse("7d"), Ok(Duration::from_secs(604_800)));
     }
 
     #[test]
     fn what_is_no_duration_is_refused() {
-        for text in ["", "s", "-1s", "1.5s", "1 s", "30S", "1d", "18446744073709551616s", "18446744073709551615h"] {
+        for text in ["", "s", "-1s", "1.5s", "1 s", "30S", "1w", "18446744073709551616s", "18446744073709551615h"] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse_positive("0ms").is_err());

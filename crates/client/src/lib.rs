@@ -4,6 +4,7 @@
 //! a [`Watch`] and learns from it what is being done.
 
 pub mod command_line;
+pub mod consistency;
 pub mod duration;
 mod endpoint;
 pub mod error;

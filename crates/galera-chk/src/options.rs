@@ -1,6 +1,7 @@
 //! The options of galera-chk(8) alone.
 
 use check::Validate;
+use client::consistency::{self, Demand};
 use client::number;
 
 /// The options of this check alone.
@@ -21,6 +22,11 @@ pub(crate) struct Options {
     /// Down when more write sets wait to be applied [default: no limit]
     #[arg(long, value_name = "WRITESETS", value_parser = number::<u64>(0..=u64::MAX))]
     pub(crate) max_recv_queue: Option<u64>,
+    /// Down when the data is known to differ from that of the source, or with a time when it was not found consistent within
+    /// it (see mysqlchk-consistency)
+    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true, default_missing_value = consistency::ANY_AGE,
+        value_parser = consistency::demand)]
+    pub(crate) require_consistent: Option<Demand>,
     /// Up even if the server does not accept TCP connections
     #[arg(long)]
     pub(crate) allow_skip_networking: bool,

@@ -6,6 +6,7 @@
 //! `SHOW STATUS LIKE`, 0.25 ms for `SHOW VARIABLES`.
 
 use check::{Verdict, down};
+use client::consistency::{self, Found};
 use client::error::{ER_NO_SUCH_TABLE, ER_TABLEACCESS_DENIED_ERROR, ER_UNKNOWN_SYSTEM_VARIABLE};
 use client::{Answers, Family, Row, Session, Variable};
 
@@ -63,21 +64,36 @@ pub(crate) struct Facts {
     pub(crate) wsrep_cluster_size: Option<u64>,
     /// Write sets that wait to be applied.
     pub(crate) wsrep_local_recv_queue: Option<u64>,
+    /// How its data was found to be; `None` when nothing is known, or was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) consistency: Option<Found>,
+    /// Why that cannot be read. A node that is not ready refuses the table (1047), and is down for its own reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) consistency_error: Option<String>,
 }
 
 /// Asks for everything at once.
 ///
 /// # Errors
 /// When the server refuses the statement. A server built without wsrep is not an error: it has no facts.
-pub(crate) fn ask(session: &mut Session<'_>, _: &Options) -> Result<Facts, Verdict> {
-    let statement = |family| match family {
-        Family::MariaDb => vec![MARIADB],
-        Family::MySql(..) => vec![MYSQL],
+pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts, Verdict> {
+    let statement = |family| {
+        let state = if family == Family::MariaDb { MARIADB } else { MYSQL };
+        let compared = options.require_consistent.map(|_| consistency::statement(family));
+        [Some(state), compared].into_iter().flatten().collect()
     };
     let is_mariadb = |answers: &Answers| matches!(answers.first(), Some(Err(error)) if error.is(&NO_TABLE));
     let (_, answers) = session.query_by_family(statement, is_mariadb);
-    match answers.into_iter().next().ok_or_else(|| down("cannot query: no answer"))? {
-        Ok(rows) => Ok(facts(&rows)),
+    let mut answers = answers.into_iter();
+    match answers.next().ok_or_else(|| down("cannot query: no answer"))? {
+        Ok(rows) => {
+            let (consistency, consistency_error) = match answers.next() {
+                Some(Ok(compared)) => (Found::of(&compared), None),
+                Some(Err(error)) => (None, Some(consistency::refusal(&error))),
+                None => (None, None),
+            };
+            Ok(Facts { consistency, consistency_error, ..facts(&rows) })
+        }
         // The server is built without wsrep.
         Err(error) if error.is(&[ER_UNKNOWN_SYSTEM_VARIABLE]) => Ok(Facts::default()),
         Err(error) => Err(error.into()),
@@ -110,6 +126,8 @@ fn facts(rows: &[Row]) -> Facts {
         read_only: text("read_only"),
         wsrep_cluster_size: number("wsrep_cluster_size"),
         wsrep_local_recv_queue: number("wsrep_local_recv_queue"),
+        consistency: None,
+        consistency_error: None,
     }
 }
 
@@ -139,8 +157,9 @@ mod tests {
             assert!(asked(MARIADB) || name == "pxc_maint_mode", "{name}");
         }
         let rows: Vec<Row> = all.iter().map(|name| row(name, "7")).collect();
-        let text = format!("{:?}", facts(&rows));
-        assert!(!text.contains("None"), "{text}");
+        let text = format!("{:?}", Facts { consistency: Found::of(&rows), ..facts(&rows) });
+        let of_the_statement = text.split("consistency: ").next().unwrap();
+        assert!(!of_the_statement.contains("None"), "{text}");
     }
 
     /// The field names, as the JSON form shows them.
@@ -152,6 +171,8 @@ mod tests {
             .split(',')
             .filter_map(|field| field.split_once(':'))
             .map(|(name, _)| name.trim().to_owned())
+            // Those have a statement of their own.
+            .filter(|name| !name.starts_with("consistency"))
             .collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Decides whether a Galera node may take traffic. Pure: no I/O, no clock.
 
 use check::{Verdict, down, drain, up};
-use client::or_null;
+use client::{consistency, or_null};
 
 use crate::options::{Donor, Options};
 use crate::probe::Facts;
@@ -83,8 +83,14 @@ fn refusal_of_a_member(facts: &Facts, options: &Options) -> Option<String> {
         Some(limit) if facts.wsrep_local_recv_queue.is_none_or(|queue| queue > limit) => {
             Some(format!("receive queue is {}, limit is {limit}", or_null(facts.wsrep_local_recv_queue)))
         }
-        _ => None,
+        _ => refusal_of_the_data(facts, options),
     }
+}
+
+/// What was found of the data; that it cannot be read stands against the node, too.
+fn refusal_of_the_data(facts: &Facts, options: &Options) -> Option<String> {
+    let demand = options.require_consistent?;
+    facts.consistency_error.clone().or_else(|| consistency::trouble(facts.consistency.as_ref(), demand))
 }
 
 fn donor_may_serve(facts: &Facts, when: Donor) -> bool {
@@ -117,6 +123,8 @@ fn members(size: Option<u64>) -> String {
 pub(crate) mod tests {
     use super::*;
     use client::Variable;
+    use client::consistency::{Demand, Found};
+    use std::time::Duration;
 
     fn some(text: &str) -> Variable {
         text.into()
@@ -124,6 +132,8 @@ pub(crate) mod tests {
 
     pub(crate) fn synced() -> Facts {
         Facts {
+            consistency: None,
+            consistency_error: None,
             wsrep_on: some("1"),
             wsrep_provider: some("/usr/lib/galera/libgalera_smm.so"),
             skip_networking: some("0"),
@@ -151,8 +161,16 @@ pub(crate) mod tests {
             available_when_readonly: false,
             min_cluster_size: 1,
             max_recv_queue: None,
+            require_consistent: None,
             allow_skip_networking: false,
         }
+    }
+
+    const DAY: i64 = 86_400;
+
+    fn differs() -> Found {
+        let first_differ = Some("shop.orders".to_owned());
+        Found { state: "inconsistent".into(), age_s: None, tables_differ: 2, first_differ }
     }
 
     fn in_state(number: u64, comment: &str) -> Facts {
@@ -181,6 +199,13 @@ pub(crate) mod tests {
     fn the_table() {
         let desync_allowed = || Options { available_when_desynced: true, ..options() };
         let local = || Facts { skip_networking: some("ON"), ..synced() };
+        let within = Some(Demand::ConsistentWithin(Duration::from_secs(7 * 86_400)));
+        let weekly = || Options { require_consistent: within, ..options() };
+        let consistent = |age| {
+            let found = Found { state: "consistent".into(), age_s: Some(age), ..differs() };
+            Facts { consistency: Some(found), ..synced() }
+        };
+        let demanding = || Options { require_consistent: Some(Demand::NotInconsistent), ..options() };
         let read_only = || Facts { read_only: some("1"), ..synced() };
         let rows = vec![
             (Facts::default(), options(), "down: wsrep_on is NULL: not a Galera node"),
@@ -274,6 +299,23 @@ pub(crate) mod tests {
                 Facts { wsrep_local_recv_queue: Some(10), ..synced() },
                 Options { max_recv_queue: Some(10), ..options() },
                 UP,
+            ),
+            (
+                Facts { consistency: Some(differs()), ..synced() },
+                demanding(),
+                "down: data differs from the source in 2 tables (shop.orders)",
+            ),
+            (Facts { consistency_error: Some("why".into()), ..synced() }, demanding(), "down: why"),
+            (synced(), weekly(), "down: consistency was never checked, limit is 7d"),
+            (consistent(9 * DAY), weekly(), "down: consistency was checked 9d ago, limit is 7d"),
+            (consistent(-DAY), weekly(), "down: consistency was checked in the future: check clocks"),
+            (consistent(DAY), weekly(), UP),
+            (Facts { consistency: Some(differs()), ..synced() }, options(), UP),
+            (synced(), demanding(), UP),
+            (
+                Facts { consistency_error: Some("why".into()), wsrep_ready: some("OFF"), ..synced() },
+                demanding(),
+                "down: wsrep_ready is OFF, not ON",
             ),
             (
                 Facts { pxc_maint_mode: some("MAINTENANCE"), ..synced() },

@@ -34,10 +34,15 @@ enum Upper {
 }
 
 impl Walk {
-    /// Begins below the first row. `first` is the key after the first [`FIRST`] rows, where there are as many; `last` the
-    /// last key, where it is one whole number.
-    pub(crate) fn new(first: Option<KeyValues>, last: Option<i128>, target: Duration) -> Walk {
-        Walk { lower: None, upper: first.map_or(Upper::Open, Upper::Key), size: FIRST, target, last }
+    /// Begins behind a key, or below the first row. `first` is the key after the first [`FIRST`] rows, where there are as
+    /// many; `last` the last key, where it is one whole number.
+    pub(crate) fn new(
+        lower: Option<KeyValues>,
+        first: Option<KeyValues>,
+        last: Option<i128>,
+        target: Duration,
+    ) -> Walk {
+        Walk { lower, upper: first.map_or(Upper::Open, Upper::Key), size: FIRST, target, last }
     }
 
     /// The chunk to read; `None` behind the last one.
@@ -122,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_first_chunk_is_open_below_and_the_last_one_above() {
-        let mut walk = Walk::new(Some(key(1000)), None, TARGET);
+        let mut walk = Walk::new(None, Some(key(1000)), None, TARGET);
         assert_eq!(walk.range(), Some(range(None, Some(1000))));
         let question = walk.question().unwrap();
         assert_eq!(question, (Range { lower: Some(key(1000)), upper: None }, FIRST));
@@ -137,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_small_table_is_one_chunk() {
-        let mut walk = Walk::new(None, None, TARGET);
+        let mut walk = Walk::new(None, None, None, TARGET);
         assert_eq!(walk.range(), Some(range(None, None)));
         walk.read(3, TARGET, None);
         assert_eq!(walk.range(), None);
@@ -145,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_chunk_takes_as_long_as_it_should_and_does_not_jump() {
-        let mut walk = Walk::new(Some(key(1)), None, TARGET);
+        let mut walk = Walk::new(None, Some(key(1)), None, TARGET);
         for (rows, took, size) in [(1000, 1, 4000), (4000, 4, 16_000), (16_000, 16, 40_000), (40_000, 80, 20_000)] {
             walk.read(rows, Duration::from_millis(took), Some(key(1)));
             assert_eq!(walk.size, size);
@@ -156,7 +161,7 @@ mod tests {
 
     #[test]
     fn whole_numbers_without_gaps_need_no_question() {
-        let mut walk = Walk::new(Some(key(1000)), Some(10_000), TARGET);
+        let mut walk = Walk::new(None, Some(key(1000)), Some(10_000), TARGET);
         assert_eq!(walk.question(), None);
         // The first chunk has no beginning, so nothing is known of its gaps.
         assert_eq!(walk.read(1000, TARGET, None), Some((Range { lower: Some(key(1000)), upper: None }, 1000)));

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use client::{Error, Family, Rows};
 
 use crate::expression::{self, KeyValues, Range, WARNINGS};
-use crate::lanes::{Lane, Table, Trouble, key_of, sum_of};
+use crate::lanes::{Lane, OVER, Table, Trouble, key_of, sum_of};
 use crate::position::{self, APPLIED, Means, Position};
 use crate::schema::ChunkKey;
 use crate::settle::{Seen, Step, Suspect};
-use crate::tally::{Difference, KEYS_MAX, RowDiffers, RowsDiffer};
+use crate::tally::{Difference, KEYS_MAX, RowDiffers, RowKind, RowsDiffer};
 
 /// A range with fewer rows is told row by row.
 const LEAF: u64 = 500;
@@ -103,26 +103,31 @@ impl Lane<'_> {
     }
 
     /// Settles ranges of a table that differed.
-    pub(crate) fn chase(&mut self, table: &Table, replica: usize, mut ranges: Vec<Range>) -> Result<Found, Trouble> {
-        let mut found = Found::default();
+    pub(crate) fn chase(
+        &mut self,
+        table: &Table,
+        replica: usize,
+        mut ranges: Vec<Range>,
+        found: &mut Found,
+    ) -> Result<(), Trouble> {
         // A stack, so that few are there at a time; the first range is on top.
         ranges.reverse();
         while !ranges.is_empty() {
             self.run.monitor.pause();
             if self.run.monitor.is_over() {
-                return Err(Trouble::Refused("the time was over (--budget)".to_owned()));
+                return Err(Trouble::Refused(OVER.to_owned()));
             }
             let some = ranges.split_off(ranges.len().saturating_sub(TOGETHER));
             self.catch_up(replica)?;
             for range in some.into_iter().rev() {
-                ranges.extend(self.look_again(table, replica, range, &mut found)?);
+                ranges.extend(self.look_again(table, replica, range, found)?);
             }
         }
         found.differ.sort();
         if self.run.rows_shown > 0 {
-            self.name_columns(table, replica, &mut found)?;
+            self.name_columns(table, replica, found)?;
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Reads a range again; returns its halves when it still differs and has many rows.
@@ -349,7 +354,12 @@ impl Lane<'_> {
     fn name_columns(&mut self, table: &Table, replica: usize, found: &mut Found) -> Result<(), Trouble> {
         let key = table.key()?;
         let shown = self.run.rows_shown;
-        for row in found.differ.rows.iter_mut().take(shown).filter(|row| row.source.is_some() && row.replica.is_some())
+        for row in found
+            .differ
+            .rows
+            .iter_mut()
+            .take(shown)
+            .filter(|row| row.columns.is_empty() && row.kind() == RowKind::Differs)
         {
             let statement = [expression::columns_of(&table.name, &table.plan, key, &self.run.words, &row.key)];
             let (own, theirs) = self.ask(&[replica], &statement, &statement)?;

@@ -17,12 +17,14 @@ use client::{Error, Row, Rows, Session};
 
 use crate::bounds::{FIRST, Walk};
 use crate::catalog::{self, Catalog};
+use crate::chase::Found;
 use crate::expression::{self, KeyValues, Range, WARNINGS, Words};
 use crate::filters::Filters;
 use crate::monitor::Monitor;
 use crate::peer::{Peer, STATEMENT_MAX_S};
 use crate::position::Means;
 use crate::schema::{self, ChunkKey, Definition, Name, Plan};
+use crate::store::{self, Resumed, Store, Summary};
 use crate::tally::{Difference, Tally};
 
 /// A table with fewer rows and bytes than this, by the server's estimate, is read together with others.
@@ -37,6 +39,8 @@ const QUICK_TABLES: usize = 100;
 const QUICK_ROWS_MAX: u64 = 5_000_000;
 /// A table without a unique key is read in one statement; above this estimate that would not end in time.
 const BAG_ROWS_MAX: u64 = 20_000_000;
+/// Why a table was not read.
+pub(crate) const OVER: &str = "the time was over (--budget)";
 /// How often a table whose definition changes meanwhile is begun again.
 const ATTEMPTS: usize = 3;
 
@@ -56,6 +60,10 @@ pub(crate) struct Run {
     pub(crate) tables: Catalog,
     pub(crate) jobs: Mutex<VecDeque<Job>>,
     pub(crate) tallies: Mutex<Vec<Tally>>,
+    /// Where the verdicts go; `None` for nowhere.
+    pub(crate) store: Option<Store>,
+    /// What an unfinished run has done.
+    pub(crate) resumed: Resumed,
     /// Called after each table with its rows.
     pub(crate) progress: Box<dyn Fn(u64) + Send + Sync>,
 }
@@ -228,6 +236,7 @@ impl Lane<'_> {
                             self.equal(*replica, &table.name, source.rows);
                         }
                         (self.run.progress)(source.rows);
+                        self.conclude(&table.name, source.rows);
                     }
                     _ => others.push(table.name.clone()),
                 }
@@ -257,6 +266,7 @@ impl Lane<'_> {
                     self.equal(*replica, name, rows);
                 }
                 (self.run.progress)(rows);
+                self.conclude(name, rows);
             } else {
                 others.push(name.clone());
             }
@@ -397,12 +407,19 @@ impl Lane<'_> {
                 None => self.defined(name),
             };
             let compared = match table {
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    self.conclude(name, 0);
+                    return Ok(());
+                }
                 Ok(Some(table)) => self.compare(&table),
                 Err(trouble) => Err(trouble),
             };
             match compared {
-                Ok(()) | Err(Trouble::Replica) => return Ok(()),
+                Ok(rows) => {
+                    self.conclude(name, rows);
+                    return Ok(());
+                }
+                Err(Trouble::Replica) => return Ok(()),
                 Err(Trouble::Source(why)) => return Err(Trouble::Source(why)),
                 Err(Trouble::Refused(refused)) => {
                     why = refused;
@@ -419,24 +436,21 @@ impl Lane<'_> {
         Ok(())
     }
 
-    fn compare(&mut self, table: &Table) -> Result<(), Trouble> {
+    /// Compares the rows of a table; returns how many the source has.
+    fn compare(&mut self, table: &Table) -> Result<u64, Trouble> {
         let Some(key) = &table.plan.key else { return self.bag(table) };
         let (name, run) = (&table.name, self.run);
-        let whole = Range::default();
-        let mut questions = vec![expression::bound(name, key, &whole, FIRST)];
-        if key.is_integer {
-            questions.push(expression::last(name, key));
-        }
-        let mut answers = self.ask_source(&questions)?.into_iter();
-        let first = answers.next().and_then(|rows| key_of(key, &rows));
-        let last = answers.next().and_then(|rows| key_of(key, &rows)?.first()?.parse().ok());
-        let mut walk = Walk::new(first, last, run.chunk_time);
+        let (mut walk, mut total) = self.walk(name, key)?;
         let mut suspects: Vec<Vec<Range>> = vec![Vec::new(); run.replicas.len()];
-        let mut total = 0;
+        let mut found: Vec<Found> = run.replicas.iter().map(|_| Found::default()).collect();
         while let Some(range) = walk.range() {
             run.monitor.pause();
             if run.monitor.is_over() {
-                return Err(Trouble::Refused("the time was over (--budget)".to_owned()));
+                // Without suspects there is nothing before this key that the next run has to know of.
+                if let Some(reached) = range.lower.filter(|_| suspects.iter().all(Vec::is_empty)) {
+                    self.write_down(name, &reached, total, &found);
+                }
+                return Err(Trouble::Refused(OVER.to_owned()));
             }
             let chunk = vec![expression::chunk(name, &table.plan, &run.words, &range), WARNINGS.to_owned()];
             let mut own = chunk.clone();
@@ -462,10 +476,44 @@ impl Lane<'_> {
                 let answers = self.ask_source(&[expression::bound(name, key, &range, offset)])?;
                 walk.answer(answers.first().and_then(|rows| key_of(key, rows)));
             }
+            if let Some(end) = range.upper.filter(|_| self.is_due()) {
+                // What is behind this key is settled: a run that goes on here need not know of it.
+                self.settle(table, &mut suspects, &mut found)?;
+                self.write_down(name, &end, total, &found);
+            }
         }
-        for replica in &table.on {
-            let ranges = suspects.get_mut(*replica).map(std::mem::take).unwrap_or_default();
-            match self.settle(table, *replica, ranges, total) {
+        self.settle(table, &mut suspects, &mut found)?;
+        for (replica, found) in found.into_iter().enumerate() {
+            if table.on.contains(&replica) && run.monitor.failure(replica).is_none() {
+                self.equal(replica, name, total);
+                self.differ(replica, name, found);
+            }
+        }
+        Ok(total)
+    }
+
+    /// The way through a table: from its beginning, or from where an unfinished run got to.
+    fn walk(&mut self, name: &Name, key: &ChunkKey) -> Result<(Walk, u64), Trouble> {
+        let (lower, total) = self.run.resumed.bounds.get(name).cloned().unzip();
+        let rest = Range { lower, upper: None };
+        let mut questions = vec![expression::bound(name, key, &rest, FIRST)];
+        if key.is_integer {
+            questions.push(expression::last(name, key));
+        }
+        let mut answers = self.ask_source(&questions)?.into_iter();
+        let first = answers.next().and_then(|rows| key_of(key, &rows));
+        let last = answers.next().and_then(|rows| key_of(key, &rows)?.first()?.parse().ok());
+        Ok((Walk::new(rest.lower, first, last, self.run.chunk_time), total.unwrap_or(0)))
+    }
+
+    /// Settles what differed so far.
+    fn settle(&mut self, table: &Table, suspects: &mut [Vec<Range>], found: &mut [Found]) -> Result<(), Trouble> {
+        for (replica, (ranges, found)) in suspects.iter_mut().zip(found).enumerate() {
+            let ranges = std::mem::take(ranges);
+            if ranges.is_empty() || self.run.monitor.failure(replica).is_some() {
+                continue;
+            }
+            match self.chase(table, replica, ranges, found) {
                 Err(Trouble::Replica) => {}
                 settled => settled?,
             }
@@ -473,29 +521,85 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// What is left of a table that was read with this replica.
-    fn settle(&mut self, table: &Table, replica: usize, ranges: Vec<Range>, total: u64) -> Result<(), Trouble> {
-        if self.run.monitor.failure(replica).is_some() {
-            return Ok(());
-        }
-        let found = if ranges.is_empty() { None } else { Some(self.chase(table, replica, ranges)?) };
-        self.equal(replica, &table.name, total);
-        if let Some(found) = found {
-            self.tally(replica, |tally| {
-                if found.unsettled > 0 {
-                    let why = format!("{} rows did not stand still: {}", found.unsettled, found.why);
-                    tally.skipped.insert(table.name.clone(), why);
+    /// Adds what was found in a table to what is known of the replica.
+    fn differ(&self, replica: usize, name: &Name, found: Found) {
+        self.tally(replica, |tally| {
+            if found.unsettled > 0 {
+                let why = format!("{} rows did not stand still: {}", found.unsettled, found.why);
+                tally.skipped.insert(name.clone(), why);
+            }
+            if found.differ.count > 0 {
+                // A run that was gone on with had found some before.
+                let before = match tally.differences.get(name) {
+                    Some(Difference::Rows(before)) => before.count,
+                    _ => 0,
+                };
+                let mut differ = found.differ;
+                differ.count += before;
+                tally.differences.insert(name.clone(), Difference::Rows(differ));
+            }
+        });
+    }
+
+    /// Writes down that a table is done: what differs in it for the checks and for `--recheck`, and how far the run got. A
+    /// difference is published at once, but not one that all replicas have alike: then it may be the source that is wrong.
+    fn conclude(&mut self, name: &Name, rows: u64) {
+        let Some(store) = &self.run.store else { return };
+        let mut differing = Vec::new();
+        {
+            let tallies = self.run.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+            for (replica, tally) in tallies.iter().enumerate() {
+                if let Some(difference) = tally.differences.get(name) {
+                    differing.push((replica, difference.clone(), Summary::of(tally)));
                 }
-                if found.differ.count > 0 {
-                    tally.differences.insert(table.name.clone(), Difference::Rows(found.differ));
-                }
-            });
+            }
         }
-        Ok(())
+        let all = self.run.replicas.len();
+        let alike =
+            differing.iter().all(|(_, difference, _)| Some(difference) == differing.first().map(|(_, first, _)| first));
+        let is_held_back = all > 1 && differing.len() == all && alike;
+        let mut done = Ok(());
+        for (replica, difference, summary) in &differing {
+            let Some(identity) = self.run.replicas.get(*replica).map(|replica| &replica.peer.identity) else {
+                continue;
+            };
+            done = done.and_then(|()| store::keep(&mut self.source, identity, name, difference));
+            if !is_held_back {
+                done = done.and_then(|()| store::publish_inconsistent(&mut self.source, identity, summary));
+            }
+        }
+        let mut progress = store.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.done(name, rows);
+        if progress.is_due() {
+            done = done.and_then(|()| progress.save(&mut self.source));
+        }
+        drop(progress);
+        store.take(done);
+    }
+
+    fn is_due(&self) -> bool {
+        let store = self.run.store.as_ref();
+        store.is_some_and(|store| store.progress.lock().unwrap_or_else(PoisonError::into_inner).is_due())
+    }
+
+    /// Writes down how far a table is read, and what was found in it so far.
+    fn write_down(&mut self, name: &Name, end: &KeyValues, total: u64, found: &[Found]) {
+        let Some(store) = &self.run.store else { return };
+        let mut done = Ok(());
+        for (replica, found) in found.iter().enumerate().filter(|(_, found)| found.differ.count > 0) {
+            let Some(identity) = self.run.replicas.get(replica).map(|replica| &replica.peer.identity) else { continue };
+            let difference = Difference::Rows(found.differ.clone());
+            done = done.and_then(|()| store::keep(&mut self.source, identity, name, &difference));
+        }
+        let mut progress = store.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.up_to(name, end, total);
+        done = done.and_then(|()| progress.save(&mut self.source));
+        drop(progress);
+        store.take(done);
     }
 
     /// A table without a unique key, as a bag of rows: in one statement, and again after a wait where it differs.
-    fn bag(&mut self, table: &Table) -> Result<(), Trouble> {
+    fn bag(&mut self, table: &Table) -> Result<u64, Trouble> {
         if table.plan.rows > BAG_ROWS_MAX {
             let rows = table.plan.rows;
             return Err(Trouble::Refused(format!("it has about {rows} rows and no unique key: give it one")));
@@ -525,7 +629,7 @@ impl Lane<'_> {
                 settled => settled.map_err(too_long)?,
             }
         }
-        Ok(())
+        Ok(source.rows)
     }
 
     pub(crate) fn of_source(error: Error) -> Trouble {
@@ -641,15 +745,17 @@ fn is_small(definition: &Definition) -> bool {
     definition.rows < SMALL_ROWS && definition.bytes < SMALL_BYTES
 }
 
-/// The jobs for all tables: the large ones first, so that the lanes end at the same time. `is_quick` tells the tables that the
-/// server's own checksum is good enough for.
+/// The jobs for all tables: the large ones first, so that the lanes end at the same time. `is_left` tells
+/// those that no unfinished run has done, `is_quick` those that the server's own checksum is good enough for.
 pub(crate) fn jobs(
     tables: &Catalog,
     others: impl Iterator<Item = Name>,
+    is_left: impl Fn(&Name) -> bool,
     is_quick: impl Fn(&Name, &Arc<Definition>) -> bool,
 ) -> VecDeque<Job> {
+    let left = tables.iter().filter(|(name, _)| is_left(name));
     let (quick, ordinary): (Vec<_>, Vec<_>) =
-        tables.iter().partition(|(name, definition)| definition.rows < QUICK_ROWS_MAX && is_quick(name, definition));
+        left.partition(|(name, definition)| definition.rows < QUICK_ROWS_MAX && is_quick(name, definition));
     let mut jobs = VecDeque::new();
     let (small, mut large): (Vec<_>, Vec<_>) = ordinary.into_iter().partition(|(_, definition)| is_small(definition));
     large.sort_by_key(|(_, definition)| Reverse(definition.bytes));
@@ -657,7 +763,7 @@ pub(crate) fn jobs(
     jobs.extend(together(quick).map(Job::Quick));
     let small: Vec<Name> = small.into_iter().map(|(name, _)| name.clone()).collect();
     jobs.extend(small.chunks(BATCH).map(|names| Job::Small(names.to_vec())));
-    jobs.extend(others.map(Job::One));
+    jobs.extend(others.filter(|name| is_left(name)).map(Job::One));
     jobs
 }
 

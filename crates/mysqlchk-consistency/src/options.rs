@@ -11,6 +11,7 @@ use crate::schema::Name;
 
 /// The options of this program alone.
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct Options {
     /// Compare this replica; repeat for more [default: those that are registered at the source, through all tiers]
     #[arg(long, value_name = "HOST[:PORT]", value_parser = place, action = clap::ArgAction::Append)]
@@ -48,6 +49,18 @@ pub(crate) struct Options {
     /// End in good order after this time; the next run goes on there [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive)]
     pub(crate) budget: Option<Duration>,
+    /// Begin at the first table, also where the last run did not come to its end
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Compare again what is known to differ, and only that: after a rebuild
+    #[arg(long)]
+    pub(crate) recheck: bool,
+    /// Remove what is known of the server with this `server_id`, and exit
+    #[arg(long, value_name = "SERVER_ID", value_parser = number::<u64>(0..=u32::MAX.into()))]
+    pub(crate) forget: Option<u64>,
+    /// Leave the verdicts for the checks as they are
+    #[arg(long)]
+    pub(crate) no_publish: bool,
     /// Name the keys of the rows that differ, at most this many for each table
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "20",
         value_parser = number::<usize>(1..=1000))]
@@ -100,6 +113,18 @@ impl Options {
             || any(&self.database, &name.database)
             || any(&self.table, &full);
         is_named && !any(&self.ignore_database, &name.database) && !any(&self.ignore_table, &full)
+    }
+
+    /// Whether tables are left out, or columns.
+    pub(crate) fn is_partial(&self) -> bool {
+        let patterns = [&self.database, &self.table, &self.ignore_database, &self.ignore_table];
+        patterns.iter().any(|patterns| !patterns.is_empty()) || !self.ignore_column.is_empty()
+    }
+
+    /// What must be the same for a run to go on where another one ended.
+    pub(crate) fn scope(&self) -> String {
+        let patterns = [&self.database, &self.table, &self.ignore_database, &self.ignore_table];
+        format!("{patterns:?} {:?} {:?} {}", self.ignore_column, self.hash, self.quick)
     }
 
     /// The columns that are not compared, `DB.TABLE.COLUMN`.

@@ -84,6 +84,8 @@ pub(crate) struct Report {
     pub(crate) elapsed: Duration,
     /// How many rows of a table are named.
     pub(crate) rows_shown: usize,
+    /// Why the verdicts could not be published.
+    pub(crate) unpublished: Option<String>,
 }
 
 impl Report {
@@ -99,9 +101,17 @@ impl Report {
         self.replicas.len() > 1 && !first.is_empty() && tallies.all(|others| others == first)
     }
 
-    /// 0 consistent, 1 inconsistent, 3 incomplete; of a Nagios plugin 0, 2 (CRITICAL) and 3 (UNKNOWN).
+    /// Whether every replica was read to the end, or will never be: a later run has nothing to go on with.
+    pub(crate) fn is_at_its_end(&self) -> bool {
+        self.replicas.iter().all(|replica| replica.failed.is_none())
+    }
+
+    /// 0 consistent, 1 inconsistent, 3 incomplete; 2 when a verdict was not published;
+    /// of a Nagios plugin 0, 2 (CRITICAL) and 3 (UNKNOWN).
     pub(crate) fn exit_status(&self, format: Format) -> u8 {
         match (self.state(), format) {
+            (State::Consistent, Format::Nagios) if self.unpublished.is_some() => 3,
+            (State::Consistent, _) if self.unpublished.is_some() => 2,
             (State::Consistent, _) => 0,
             (State::Inconsistent, Format::Nagios) => 2,
             (State::Inconsistent, _) => 1,
@@ -144,6 +154,9 @@ impl Report {
             let all = self.replicas.len();
             let _ = writeln!(text, "all {all} replicas agree against the source: look at the source");
         }
+        if let Some(why) = &self.unpublished {
+            let _ = writeln!(text, "the verdicts were not published: {why}");
+        }
         text
     }
 
@@ -167,6 +180,7 @@ impl Report {
         json!({
             "verdict": self.state().word(),
             "replicas": replicas,
+            "unpublished": self.unpublished,
             "against_the_source": self.is_against_the_source(),
             "times": { "elapsed_ms": u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX) },
         })
@@ -270,7 +284,7 @@ mod tests {
     }
 
     fn report(replicas: Vec<Replica>) -> Report {
-        Report { replicas, elapsed: Duration::from_secs(2), rows_shown: 20 }
+        Report { replicas, elapsed: Duration::from_secs(2), rows_shown: 20, unpublished: None }
     }
 
     #[test]

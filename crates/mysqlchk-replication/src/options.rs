@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use check::Validate;
+use client::consistency::{self, Demand};
 use client::{duration, number};
 
 use crate::lag::{self, LagFrom, Table};
@@ -34,6 +35,11 @@ pub(crate) struct Options {
     /// Judge this channel (MariaDB: connection) only; repeat for more [default: all]
     #[arg(long, value_name = "NAME", action = clap::ArgAction::Append)]
     pub(crate) channel: Vec<String>,
+    /// Down when the data is known to differ from that of the source, or with a time when it was not found consistent within
+    /// it (see mysqlchk-consistency)
+    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true, default_missing_value = consistency::ANY_AGE,
+        value_parser = consistency::demand)]
+    pub(crate) require_consistent: Option<Demand>,
     /// The verdict on a server that is not a replica
     #[arg(long, value_name = "VERDICT", value_enum, default_value = "down")]
     pub(crate) if_not_replica: IfNotReplica,

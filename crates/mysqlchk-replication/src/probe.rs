@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use check::{Verdict, down};
+use client::consistency::{self, Found};
 use client::error::{
     ER_BAD_DB_ERROR, ER_BAD_FIELD_ERROR, ER_DBACCESS_DENIED_ERROR, ER_NO_SUCH_TABLE, ER_PARSE_ERROR,
     ER_SPECIFIC_ACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR,
@@ -41,6 +42,9 @@ pub(crate) struct Facts {
     pub(crate) channels: Vec<Channel>,
     /// Its place in a replication group; `None` when it is in none, or was not asked.
     pub(crate) group: Option<Membership>,
+    /// How its data was found to be; `None` when nothing is known, or was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) consistency: Option<Found>,
 }
 
 /// One row of replication status.
@@ -155,7 +159,11 @@ fn seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::O
 pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts, Verdict> {
     let is_recent_mysql = matches!(session.family(), Family::MySql(8.., ..));
     if options.group_replication.is_some() {
-        return if is_recent_mysql { ask_group(session) } else { Err(down("`--group-replication` needs MySQL 8.0")) };
+        return if is_recent_mysql {
+            ask_group(session, options)
+        } else {
+            Err(down("`--group-replication` needs MySQL 8.0"))
+        };
     }
     if !is_recent_mysql && options.max_heartbeat_age.is_some() {
         return Err(down("`--max-heartbeat-age` needs MySQL 8.0: take `--lag-from=heartbeat`"));
@@ -165,8 +173,9 @@ pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts,
     let mut next = || answers.next().ok_or_else(no_answer);
     let skip_networking = skip_networking(&next()??);
     let status = next()?.map_err(|error| refusal(&error, status_grant(session.family())))?;
+    let consistency = if options.require_consistent.is_some() { consistency_of(next()?)? } else { None };
     if status.is_empty() {
-        return Ok(Facts { skip_networking, ..Facts::default() });
+        return Ok(Facts { skip_networking, consistency, ..Facts::default() });
     }
     let mut extras = Extras { channels: status.len(), ..Extras::default() };
     if wants_times {
@@ -182,14 +191,22 @@ pub(crate) fn ask(session: &mut Session<'_>, options: &Options) -> Result<Facts,
         })?;
     }
     let channels = status.iter().map(|row| channel(row, &extras, options)).collect();
-    Ok(Facts { skip_networking, channels, group: None })
+    Ok(Facts { skip_networking, channels, group: None, consistency })
+}
+
+/// Reads the answer about the data.
+fn consistency_of(answer: Result<Rows, Error>) -> Result<Option<Found>, Verdict> {
+    answer.map(|rows| Found::of(&rows)).map_err(|error| down(consistency::refusal(&error)))
 }
 
 /// The status of the channels and what else the options want, with [`NETWORK`] before it.
 fn ask_channels(session: &mut Session<'_>, options: &Options, wants_times: bool) -> Answers {
     let heartbeats = options.heartbeat_table.as_ref().map(|table| table.statement(options.heartbeat_utc));
     let extras = [wants_times.then_some(lag::TIMESTAMPS), heartbeats.as_deref()];
-    let statements = |status| [Some(NETWORK), Some(status)].into_iter().chain(extras).flatten().collect::<Vec<_>>();
+    let compared = |family| options.require_consistent.map(|_| consistency::statement(family));
+    let statements = |status, family| {
+        [Some(NETWORK), Some(status), compared(family)].into_iter().chain(extras).flatten().collect::<Vec<_>>()
+    };
     let greeted = session.family();
     let (first, second) = match greeted {
         Family::MariaDb => (ALL_SLAVES, SLAVE),
@@ -200,7 +217,10 @@ fn ask_channels(session: &mut Session<'_>, options: &Options, wants_times: bool)
     let is_mariadb = |answers: &Answers| matches!(answers.get(1), Some(Ok(rows)) if rows.has("Using_Gtid"));
     let mut ask = |spelling| {
         session
-            .query_by_family(|family| statements(if family == greeted { spelling } else { ALL_SLAVES }), is_mariadb)
+            .query_by_family(
+                |family| statements(if family == greeted { spelling } else { ALL_SLAVES }, family),
+                is_mariadb,
+            )
             .1
     };
     let answers = ask(first);
@@ -211,12 +231,15 @@ fn ask_channels(session: &mut Session<'_>, options: &Options, wants_times: bool)
 }
 
 /// The members of the replication group.
-fn ask_group(session: &mut Session<'_>) -> Result<Facts, Verdict> {
-    let mut answers = session.query_each(&[NETWORK, group::STATEMENT]).into_iter();
+fn ask_group(session: &mut Session<'_>, options: &Options) -> Result<Facts, Verdict> {
+    let compared = options.require_consistent.map(|_| consistency::statement(session.family()));
+    let statements: Vec<&str> = [NETWORK, group::STATEMENT].into_iter().chain(compared).collect();
+    let mut answers = session.query_each(&statements).into_iter();
     let mut next = || answers.next().ok_or_else(no_answer);
     let skip_networking = skip_networking(&next()??);
     let rows = next()?.map_err(|error| refusal(&error, PERFORMANCE_SCHEMA))?;
-    Ok(Facts { skip_networking, group: Membership::of(&rows), ..Facts::default() })
+    let consistency = if compared.is_some() { consistency_of(next()?)? } else { None };
+    Ok(Facts { skip_networking, group: Membership::of(&rows), consistency, ..Facts::default() })
 }
 
 fn no_answer() -> Verdict {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use check::{Verdict, down, drain, up};
-use client::{duration, or_null};
+use client::{consistency, duration, or_null};
 
 use crate::lag::{Lag, LagFrom, Unknown};
 use crate::options::{IfNotReplica, Options, Role};
@@ -31,10 +31,13 @@ pub(crate) fn judge(facts: &Facts, options: &Options) -> Verdict {
     if !facts.skip_networking.is_off() && !options.allow_skip_networking {
         return down(format!("skip_networking is {}", facts.skip_networking.switch()));
     }
-    match options.group_replication {
+    let verdict = match options.group_replication {
         Some(role) => judge_member(facts, role, options),
         None => judge_channels(facts, options),
-    }
+    };
+    // What is down is down for its own reason; what would take traffic must have the data, too.
+    let demand = options.require_consistent.filter(|_| !verdict.is_down());
+    demand.and_then(|demand| consistency::trouble(facts.consistency.as_ref(), demand)).map_or(verdict, down)
 }
 
 fn judge_channels(facts: &Facts, options: &Options) -> Verdict {
@@ -245,6 +248,7 @@ fn judge_member(facts: &Facts, role: Role, options: &Options) -> Verdict {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use client::consistency::{Demand, Found};
     use client::group::Membership;
 
     fn channel(receiver: &str, applier: &str, lag: Option<u64>) -> Channel {
@@ -276,6 +280,7 @@ pub(crate) mod tests {
             allow_skip_networking: false,
             group_replication: None,
             max_applier_queue: None,
+            require_consistent: None,
         }
     }
 
@@ -410,7 +415,43 @@ pub(crate) mod tests {
             (vec![good()], options(), "up: lag is 0s, limit is 30s"),
         ];
         for (channels, options, verdict) in rows {
-            let facts = Facts { skip_networking: "0".into(), channels, group: None };
+            let facts = Facts { skip_networking: "0".into(), channels, ..Facts::default() };
+            assert_eq!(judge(&facts, &options).to_string(), verdict, "{facts:?} {options:?}");
+        }
+    }
+
+    #[test]
+    fn what_would_take_traffic_must_have_the_data_too() {
+        const DIFFERS: &str = "down: data differs from the source in 2 tables (shop.orders)";
+        const DAY: i64 = 86_400;
+        let demanding = || Options { require_consistent: Some(Demand::NotInconsistent), ..options() };
+        let draining = || Options { drain_lag: Some(Duration::from_secs(5)), ..demanding() };
+        let within = Some(Demand::ConsistentWithin(Duration::from_secs(7 * 86_400)));
+        let weekly = || Options { require_consistent: within, ..options() };
+        let found = |state: &str, age_s| {
+            let first_differ = Some("shop.orders".to_owned());
+            Some(Found { state: state.into(), age_s, tables_differ: 2, first_differ })
+        };
+        let differs = || found("inconsistent", None);
+        let good = || vec![channel("Yes", "Yes", Some(9))];
+        for (channels, consistency, options, verdict) in [
+            (good(), differs(), demanding(), DIFFERS),
+            (good(), differs(), draining(), DIFFERS),
+            (good(), differs(), options(), "up: lag is 9s, limit is 30s"),
+            (good(), None, demanding(), "up: lag is 9s, limit is 30s"),
+            (good(), None, draining(), "drain: lag is 9s, limit is 5s"),
+            (vec![channel("Yes", "No", None)], differs(), demanding(), "down: applier is `No`, not `Yes`"),
+            (good(), None, weekly(), "down: consistency was never checked, limit is 7d"),
+            (good(), found("consistent", Some(9 * DAY)), weekly(), "down: consistency was checked 9d ago, limit is 7d"),
+            (
+                good(),
+                found("consistent", Some(-DAY)),
+                weekly(),
+                "down: consistency was checked in the future: check clocks",
+            ),
+            (good(), found("consistent", Some(DAY)), weekly(), "up: lag is 9s, limit is 30s"),
+        ] {
+            let facts = Facts { skip_networking: "0".into(), channels, consistency, ..Facts::default() };
             assert_eq!(judge(&facts, &options).to_string(), verdict, "{facts:?} {options:?}");
         }
     }
@@ -437,7 +478,7 @@ pub(crate) mod tests {
             ),
         ];
         for (channels, options, verdict) in rows {
-            let facts = Facts { skip_networking: "0".into(), channels, group: None };
+            let facts = Facts { skip_networking: "0".into(), channels, ..Facts::default() };
             assert_eq!(judge(&facts, &options).to_string(), verdict, "{facts:?} {options:?}");
         }
     }
