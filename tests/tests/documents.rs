@@ -149,10 +149,13 @@ fn every_rule_that_takes_a_server_out_has_a_cure() {
 #[test]
 fn the_readme_is_short_and_every_link_of_a_document_leads_somewhere() {
     assert!(read("README.md").lines().count() <= 220);
-    let documents = fs::read_dir(shipped::file("docs")).unwrap().map(|entry| entry.unwrap().file_name());
-    let documents = documents.filter_map(|name| name.into_string().ok()).filter(|name| name.ends_with(".md"));
-    let all = documents
-        .map(|name| format!("docs/{name}"))
+    let documents = |directory: &'static str| {
+        let names = fs::read_dir(shipped::file(directory)).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = names.filter_map(|name| name.into_string().ok()).filter(|name| name.ends_with(".md"));
+        names.map(move |name| format!("{directory}/{name}"))
+    };
+    let all = documents("docs")
+        .chain(documents("docs/recipes"))
         .chain(["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(String::from));
     let mut links = 0;
     for name in all {

@@ -1,13 +1,41 @@
 //! The recipes of `docs/recipes`, as they stand there.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use lab::daemon::program;
+use lab::daemon::{Daemon, program};
+use lab::haproxy::{Haproxy, Release};
+use lab::network::{Host, Network, inside};
+use lab::program::{binary, local};
+use lab::replica::Fault;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
-use lab::shipped;
+use lab::{janitor, shipped, user, wait};
+
+const BOUND: Duration = Duration::from_secs(60);
+
+/// A recipe.
+fn read(name: &str) -> String {
+    fs::read_to_string(shipped::file(&format!("docs/recipes/{name}"))).unwrap()
+}
+
+/// The blocks of a text whose fence has this word, in their order.
+fn blocks<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
+    // Every other part is a block; it begins with the word of its fence.
+    let all = text.split("\n```").skip(1).step_by(2);
+    let found: Vec<_> = all.filter_map(|block| block.split_once('\n')).filter(|block| block.0 == word).collect();
+    assert!(!found.is_empty(), "no block of {word:?}");
+    found.into_iter().map(|block| block.1).collect()
+}
+
+/// The part of a recipe below a heading.
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = text.split_once(&format!("\n## {heading}")).unwrap_or_else(|| panic!("no section {heading}"));
+    rest.split("\n## ").next().unwrap()
+}
 
 /// Two databases with all that a dump can hold, and what would show a wrong order: foreign keys in both directions, triggers that
 /// write, a view of a view.
@@ -64,8 +92,7 @@ fn a_dump_loaded_by_several_clients_is_the_dump_loaded_by_one() {
     source.sql(SCHEMA);
     let scratch = Scratch::new("import");
     let file = scratch.file("dump.sql", dump(&source, &scratch, &[]));
-    let text = fs::read_to_string(shipped::file("docs/recipes/import.md")).unwrap();
-    let script = scratch.program("import", text.split("```sh\n").nth(1).unwrap().split("```").next().unwrap());
+    let script = scratch.program("import", blocks(&read("import.md"), "sh")[0]);
 
     assert!(of_mariadb("mariadb", &plain, &scratch).stdin(File::open(&file).unwrap()).status().unwrap().success());
     let client = of_mariadb("mariadb", &parallel, &scratch);
@@ -85,4 +112,238 @@ fn a_dump_loaded_by_several_clients_is_the_dump_loaded_by_one() {
     // A client that fails is an error of the whole.
     let broken = text.replacen("INSERT INTO `b`", "INSERT INTO `nowhere`", 1);
     assert!(!import(&script, &scratch.file("broken.sql", broken), &client).status.success());
+}
+
+/// A host with programs of its own in `/usr/local/bin`, and with the account `mysqlchk`: what it runs finds both where a document
+/// has them.
+struct Equipped {
+    host: Host,
+    programs: PathBuf,
+}
+
+impl Equipped {
+    /// A host where each check asks this server, with these arguments before its own.
+    fn new(host: Host, arguments: &[String]) -> Self {
+        let programs = janitor::base().join(format!("programs-of-{}", host.address()));
+        fs::create_dir(&programs).unwrap();
+        let equipped = Self { host, programs };
+        for name in ["mysqlchk-status", "mysqlchk-replication"] {
+            equipped.has(name, &format!("exec {} {} \"$@\"", binary(name).display(), arguments.join(" ")));
+        }
+        // Of what the checks send to the system log.
+        equipped.has("logger", &format!("exec cat >>{}", equipped.told().display()));
+        fs::write(equipped.told(), "").unwrap();
+        user::give(&equipped.told());
+        equipped
+    }
+
+    /// Puts a program there; keepalived runs only what is root's.
+    fn has(&self, name: &str, script: &str) {
+        let text = self.host.scratch().file(&format!("{name}.text"), format!("#!/bin/sh\n{script}\n"));
+        let done = Command::new("install").args(["-m", "755"]).args([&text, &self.programs.join(name)]).status();
+        assert!(done.unwrap().success());
+    }
+
+    fn told(&self) -> PathBuf {
+        self.programs.join("told")
+    }
+
+    /// keepalived, ready for its arguments.
+    fn keepalived(&self, configuration: &str) -> Command {
+        let account = user::unprivileged();
+        let accounts = fs::read_to_string("/etc/passwd").unwrap();
+        let accounts = format!("mysqlchk:x:{}:{}::/:/bin/false\n{accounts}", account.uid, account.gid);
+        let accounts = self.host.scratch().file("passwd", accounts);
+        let configuration = self.host.scratch().file("keepalived.conf", configuration);
+        let mut command = self.host.command("unshare");
+        command.args(["--mount", "sh", "-ec"]);
+        command.arg(
+            "mount --bind \"$0\" /usr/local/bin; mount --bind \"$1\" /etc/passwd; shift; \
+             export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; exec keepalived \"$@\"",
+        );
+        command.arg(&self.programs).arg(accounts).arg("--use-file").arg(configuration);
+        command
+    }
+
+    fn start(&self, configuration: &str) -> Daemon {
+        let path = |name: &str| self.host.scratch().join(name);
+        let mut command = self.keepalived(configuration);
+        command.args(["--vrrp", "--dont-fork", "--log-console", "--log-detail"]);
+        command.arg("--pid").arg(path("pid")).arg("--vrrp_pid").arg(path("vrrp.pid"));
+        Daemon::start(&mut command, &path("keepalived.log"))
+    }
+}
+
+/// Waits until exactly this host has the address, or none.
+#[track_caller]
+fn until_held(what: &str, hosts: &[Equipped; 2], daemons: &[Daemon; 2], address: Ipv4Addr, by: Option<usize>) {
+    let holders = || (0..2).filter(|&number| hosts[number].host.holds(address)).collect::<Vec<_>>();
+    wait::until_ok(what, BOUND, || {
+        let seen = holders();
+        if seen == by.into_iter().collect::<Vec<_>>() {
+            Ok(())
+        } else {
+            Err(format!("{address} is held by {seen:?}\n{}\n{}", daemons[0].log(), daemons[1].log()))
+        }
+    });
+}
+
+/// Waits until one host has the address, and returns which.
+#[track_caller]
+fn until_one_holds(hosts: &[Equipped; 2], daemons: &[Daemon; 2], address: Ipv4Addr) -> usize {
+    wait::until_ok("one host has the address", BOUND, || {
+        let states = [0, 1].map(|number: usize| {
+            let log = daemons[number].log();
+            let last = log.lines().filter_map(|line| line.split_once(" Entering ")?.1.split(' ').next()).next_back();
+            last.unwrap_or_default().to_owned()
+        });
+        match [0, 1].map(|number: usize| hosts[number].host.holds(address)) {
+            [true, false] if states == ["MASTER", "BACKUP"] => Ok(0),
+            [false, true] if states == ["BACKUP", "MASTER"] => Ok(1),
+            held => Err(format!("{held:?} {states:?}\n{}\n{}", daemons[0].log(), daemons[1].log())),
+        }
+    })
+}
+
+#[test]
+fn the_read_address_of_keepalived_leaves_a_replica_that_is_not_up() {
+    if !inside("the_read_address_of_keepalived_leaves_a_replica_that_is_not_up") {
+        return;
+    }
+    const READS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 20);
+    let addresses = [13, 14].map(|last| Ipv4Addr::new(192, 0, 2, last));
+    let network = Network::new(&[Ipv4Addr::new(192, 0, 2, 1)]);
+    let source = Server::start();
+    let servers = [Server::start(), Server::start()];
+    let links = [servers[0].follow(&source), servers[1].follow(&source)];
+    let scratch = Scratch::new("keepalived");
+    let note = |number: usize| scratch.join(&format!("note{number}"));
+    let hosts = [0, 1].map(|number: usize| {
+        let host = network.host(&format!("replica{number}"), addresses[number]);
+        let note = format!("--maintenance-file={}", note(number).display());
+        Equipped::new(host, &[&local(&servers[number])[..], &[note]].concat())
+    });
+    let text = read("keepalived.md");
+    let first = blocks(section(&text, "Replicas"), "")[0].to_owned();
+    let [own, peer] = addresses.map(|address| address.to_string());
+    let second = first.replace(&own, "OWN").replace(&peer, &own).replace("OWN", &peer);
+    let texts = [first, second];
+    let mut daemons = [0, 1].map(|number| hosts[number].start(&texts[number]));
+
+    let mut has = until_one_holds(&hosts, &daemons, READS);
+    // Each of the statuses that is not 0: down, drain, and a check that cannot be made.
+    links[has].break_by(Fault::StopApplier);
+    until_held("the address left a replica that is down", &hosts, &daemons, READS, Some(1 - has));
+    wait::until_equal("the reason is in the system log, once", BOUND, "applier is `No`, not `Yes`".to_owned(), || {
+        let told = fs::read_to_string(hosts[has].told()).unwrap();
+        told.strip_prefix("mysqlchk-replication: down: ").unwrap_or(&told).trim_end().to_owned()
+    });
+    links[has].heal();
+    has = 1 - has;
+    assert_eq!(until_one_holds(&hosts, &daemons, READS), has, "the cure moved the address");
+
+    fs::write(note(has), "[maintenance]\nmode = drain\n").unwrap();
+    until_held("the address left a replica that is drained", &hosts, &daemons, READS, Some(1 - has));
+    fs::remove_file(note(has)).unwrap();
+    has = 1 - has;
+    assert_eq!(until_one_holds(&hosts, &daemons, READS), has, "the end of the drain moved the address");
+
+    hosts[has]
+        .has("mysqlchk-replication", &format!("exec {} --no-such-option", binary("mysqlchk-replication").display()));
+    until_held("the address left a check with a wrong option", &hosts, &daemons, READS, Some(1 - has));
+    assert!(daemons[has].log().contains("exited with status 2"), "{}", daemons[has].log());
+    // Neither is fit.
+    links[1 - has].break_by(Fault::StopReceiver);
+    until_held("no host has the address", &hosts, &daemons, READS, None);
+    daemons.iter_mut().for_each(Daemon::stop);
+
+    // The same two hosts, with a weight.
+    let weighted = texts.map(|text| text.replace("    rise     5\n", "    rise     5\n    weight   50\n"));
+    let weighted = weighted.map(|text| text.replace("    nopreempt\n", ""));
+    daemons = [0, 1].map(|number| hosts[number].start(&weighted[number]));
+    until_one_holds(&hosts, &daemons, READS);
+    links[1 - has].heal();
+    until_held("the address is where the check passes", &hosts, &daemons, READS, Some(1 - has));
+}
+
+#[test]
+fn keepalived_gives_the_address_to_a_host_whose_check_is_missing_and_logs_it() {
+    if !inside("keepalived_gives_the_address_to_a_host_whose_check_is_missing_and_logs_it") {
+        return;
+    }
+    let network = Network::new(&[Ipv4Addr::new(192, 0, 2, 1)]);
+    let host = Equipped::new(network.host("alone", Ipv4Addr::new(192, 0, 2, 13)), &["--no-such-option".to_owned()]);
+    fs::remove_file(host.programs.join("mysqlchk-replication")).unwrap();
+    let text = read("keepalived.md");
+    let daemon = host.start(blocks(section(&text, "Replicas"), "")[0]);
+    wait::until("it has the address", BOUND, || host.host.holds(Ipv4Addr::new(192, 0, 2, 20)));
+    assert!(daemon.log().contains("Disabling track script"), "{}", daemon.log());
+}
+
+/// A shipped file with the lines at its top that a recipe gives one of its two hosts.
+fn with_lines(file: &str, lines: &str) -> String {
+    let mut text = fs::read_to_string(shipped::file(file)).unwrap();
+    for line in lines.lines() {
+        let name = line.split_once('=').unwrap().0;
+        let old = text.lines().find(|old| old.starts_with(&format!("{name}="))).unwrap_or_else(|| panic!("{name}"));
+        text = text.replace(&format!("\n{old}\n"), &format!("\n{line}\n"));
+    }
+    text
+}
+
+#[test]
+fn the_write_address_of_keepalived_leaves_a_master_with_the_values_of_the_other_one() {
+    if !inside("the_write_address_of_keepalived_leaves_a_master_with_the_values_of_the_other_one") {
+        return;
+    }
+    const WRITES: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+    let network = Network::new(&[Ipv4Addr::new(192, 0, 2, 1)]);
+    let text = read("keepalived.md");
+    let recipe = section(&text, "Two masters");
+    let ini = blocks(recipe, "ini");
+    let of_server = |number: usize| ini[number].lines().filter(|line| line.starts_with("auto_")).collect::<Vec<_>>();
+    let servers = [Server::start_with(&of_server(0)), Server::start_with(&of_server(1))];
+    let _links = [servers[0].follow(&servers[1]), servers[1].follow(&servers[0])];
+    let hosts = [0, 1].map(|number: usize| {
+        let host =
+            network.host(&format!("master{number}"), Ipv4Addr::new(192, 0, 2, 11 + u8::try_from(number).unwrap()));
+        let file = host.scratch().file("my.cnf", ini[2 + number]);
+        let file = format!("--defaults-file={}", file.display());
+        Equipped::new(host, &[&[file], &local(&servers[number])[..]].concat())
+    });
+    let lines = blocks(recipe, "");
+    let daemons =
+        [0, 1].map(|number| hosts[number].start(&with_lines("haproxy/keepalived-masters.conf", lines[number])));
+    assert_eq!(until_one_holds(&hosts, &daemons, WRITES), 0);
+    servers[0].sql("SET GLOBAL auto_increment_offset=2");
+    until_held("the address left the master with the wrong offset", &hosts, &daemons, WRITES, Some(1));
+    servers[0].sql("SET GLOBAL auto_increment_offset=1");
+    assert_eq!(until_one_holds(&hosts, &daemons, WRITES), 1, "the cure moved the address");
+    servers[1].kill9();
+    until_held("the address left a dead master", &hosts, &daemons, WRITES, Some(0));
+}
+
+#[test]
+fn the_address_of_two_haproxy_hosts_leaves_the_one_whose_haproxy_ends() {
+    if !inside("the_address_of_two_haproxy_hosts_leaves_the_one_whose_haproxy_ends") {
+        return;
+    }
+    const CLIENTS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 30);
+    let network = Network::new(&[Ipv4Addr::new(192, 0, 2, 1)]);
+    let text = read("keepalived.md");
+    let lines = blocks(section(&text, "Two HAProxy"), "");
+    let account = user::unprivileged();
+    let hosts = [31, 32]
+        .map(|last| Equipped::new(network.host(&format!("haproxy{last}"), Ipv4Addr::new(192, 0, 2, last)), &[]));
+    let mut fronts = hosts.each_ref().map(|Equipped { host, .. }| {
+        let socket = host.scratch().join("stats.sock").display().to_string();
+        let own = [("RUN_AS_USER", &*account.name), ("RUN_AS_GROUP", &account.group), ("STATS_SOCKET", &socket)];
+        // The databases need not be there.
+        let file = shipped::file("haproxy/replicas.cfg");
+        Some(Haproxy::start_by(host.wrap(&Release::Host.command()), &file, &own))
+    });
+    let daemons = [0, 1].map(|number| hosts[number].start(&with_lines("haproxy/keepalived.conf", lines[number])));
+    assert_eq!(until_one_holds(&hosts, &daemons, CLIENTS), 0);
+    fronts[0].take();
+    until_held("the address left the host without HAProxy", &hosts, &daemons, CLIENTS, Some(1));
 }
