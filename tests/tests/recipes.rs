@@ -9,11 +9,14 @@ use std::time::Duration;
 use lab::daemon::{Daemon, program};
 use lab::haproxy::{Haproxy, Release};
 use lab::network::{Host, Network, inside};
+use lab::notes::{Notes, words};
 use lab::program::{binary, local};
 use lab::replica::Fault;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
-use lab::{janitor, shipped, user, wait};
+use lab::xinetd::{Services, Xinetd};
+use lab::{http, janitor, shipped, user, wait};
+use serde_json::Value;
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -346,4 +349,165 @@ fn the_address_of_two_haproxy_hosts_leaves_the_one_whose_haproxy_ends() {
     assert_eq!(until_one_holds(&hosts, &daemons, CLIENTS), 0);
     fronts[0].take();
     until_held("the address left the host without HAProxy", &hosts, &daemons, CLIENTS, Some(1));
+}
+
+const STATUS: &str = "mysqlchk-status";
+const DRAIN: &str = "[maintenance]\nmode = drain\nreason = index build\n";
+
+/// A file in `xinetd.d` has this service on this port.
+fn port(name: &str) -> u64 {
+    Services::read(shipped::file("xinetd.d/mysqlchk")).value(name, "port").unwrap().parse().unwrap()
+}
+
+fn status_of(command: &mut Command) -> i32 {
+    let done = command.output().unwrap();
+    done.status.code().unwrap_or_else(|| panic!("{done:?}"))
+}
+
+/// The documents of a YAML text, as PyYAML reads them: a key that stands twice or a wrong indent changes what it finds.
+fn yaml(text: &str, scratch: &Scratch) -> Value {
+    let script = "import json, sys, yaml\njson.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
+    let mut python = Command::new("/usr/bin/python3");
+    let done = python.args(["-c", script]).arg(scratch.file("block.yaml", text)).output().unwrap();
+    assert!(done.status.success(), "{text}{}", String::from_utf8_lossy(&done.stderr));
+    serde_json::from_slice(&done.stdout).unwrap()
+}
+
+/// The requests on record, through the real xinetd: what each client makes of the code is in the recipes.
+#[test]
+fn consul_kubernetes_and_aws_get_the_code_of_each_verdict() {
+    let server = Server::start();
+    let notes = Notes::new();
+    notes.write(DRAIN);
+    let up = shipped::services("mysqlchk", &server).set("mysqlchk-replication", "disable", "yes").append(
+        STATUS,
+        "server_args",
+        "--timeout=8s",
+    );
+    let on = |port: u16, more: &str| {
+        up.clone().set(STATUS, "id", port).set(STATUS, "port", port).append(STATUS, "server_args", more)
+    };
+    let (down, drained) = (on(9202, "--require-read-only"), on(9203, &notes.option()));
+    let _xinetd = Xinetd::start(&[up.clone(), down.clone(), drained.clone()]);
+    for client in ["consul", "kubelet", "aws-alb", "aws-nlb"] {
+        let request = fs::read(shipped::file(&format!("tests/requests/{client}.request"))).unwrap();
+        for (services, code, body) in [
+            (&up, 200, "up: the server answers, read_only is OFF\n"),
+            (&down, 503, "down: read_only is OFF, not ON\n"),
+            (&drained, 404, "drain: index build\n"),
+        ] {
+            let reply = http::exchange(services.address(STATUS), &request);
+            assert_eq!((reply.status(), &*reply.body(), reply.reset), (code, body, false), "{client}");
+        }
+    }
+    // What the recipe for Kubernetes says of the request.
+    let request = fs::read_to_string(shipped::file("tests/requests/kubelet.request")).unwrap();
+    let recipe = read("kubernetes.md");
+    for line in request.lines().filter(|line| !line.is_empty() && !line.starts_with("Host")) {
+        assert!(recipe.contains(&format!("`{line}`")), "{line}");
+    }
+    let agent = |client: &str| {
+        let request = fs::read_to_string(shipped::file(&format!("tests/requests/{client}.request"))).unwrap();
+        request.lines().find(|line| line.starts_with("User-Agent")).unwrap().to_owned()
+    };
+    assert!(read("cloud.md").contains(&format!("`{}`", agent("aws-nlb"))));
+}
+
+#[test]
+fn the_services_of_consul_ask_the_ports_of_the_checks_and_a_script_that_is_down_is_no_warning() {
+    let server = Server::start();
+    let notes = Notes::new();
+    let text = read("consul.md");
+    let json: Vec<Value> =
+        blocks(&text, "json").into_iter().map(|block| serde_json::from_str(block).unwrap()).collect();
+    let [services, script] = json.as_slice() else { panic!("{json:#?}") };
+    let asked: Vec<_> = services["services"].as_array().unwrap().iter().map(|service| &service["checks"][0]).collect();
+    for (check, name) in asked.iter().zip([STATUS, "mysqlchk-replication"]) {
+        assert_eq!(check["http"], format!("http://127.0.0.1:{}/", port(name)));
+    }
+    assert_eq!(asked.len(), 2);
+    let words: Vec<&str> =
+        script["service"]["checks"][0]["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    let run = |more: &str, format: &str| {
+        let mut command = Command::new(binary(words[0].rsplit('/').next().unwrap()));
+        command.arg(format).args(local(&server)).arg(notes.option()).arg(more);
+        status_of(user::drop_to_unprivileged(&mut command))
+    };
+    let (up, text_form) = ("--if-not-replica=up", "--format=text");
+    assert_eq!(run(up, words[1]), 0);
+    assert_eq!((run("--timeout=2s", words[1]), run("--timeout=2s", text_form)), (2, 1));
+    assert_eq!((run("--nowhere", words[1]), run("--nowhere", text_form)), (3, 2));
+    notes.write(DRAIN);
+    assert_eq!((run(up, words[1]), run(up, text_form)), (1, 1));
+}
+
+#[test]
+fn the_probes_of_kubernetes_are_for_readiness_and_a_drained_pod_is_not_ready() {
+    let scratch = Scratch::new("kubernetes");
+    let source = Server::start();
+    let replica = Server::start();
+    let link = replica.follow(&source);
+    let text = read("kubernetes.md");
+    let yaml: Vec<Value> = blocks(&text, "yaml").into_iter().map(|block| yaml(block, &scratch)).collect();
+    let [pod, http] = yaml.as_slice() else { panic!("{yaml:#?}") };
+    assert_eq!(http["readinessProbe"]["httpGet"]["port"], port("mysqlchk-replication"));
+    let container = &pod["spec"]["containers"][0];
+    assert!(container["livenessProbe"]["exec"].is_null() && container["livenessProbe"]["httpGet"].is_null());
+    let volumes: Vec<&Value> =
+        pod["spec"]["volumes"].as_array().unwrap().iter().map(|volume| &volume["name"]).collect();
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    assert_eq!(mounts.iter().map(|mount| &mount["name"]).collect::<Vec<_>>(), volumes);
+    let command = container["readinessProbe"]["exec"]["command"].as_array().unwrap();
+    let command: Vec<&str> = command.iter().map(|word| word.as_str().unwrap()).collect();
+    let (program, option) = (command[0].strip_prefix("/mysqlchk/").unwrap(), command.last().unwrap());
+    assert_eq!(*option, "--defaults-file=/etc/mysqlchk/my.cnf");
+
+    // The account of the pod has a password; the note is in a volume of it.
+    let account = format!("[client]\nuser=nobody\npassword={PASSWORD}\nsocket={}\n", replica.socket().display());
+    let account =
+        format!("--defaults-file={}", scratch.file("my.cnf", account.replace("nobody", "mysqlchk_tcp")).display());
+    let notes = Notes::new();
+    let run = |more: &str| {
+        let mut probe = Command::new(binary(program));
+        probe.arg(&account).args(&command[1..command.len() - 1]).arg("--user=mysqlchk_tcp").arg(notes.option());
+        status_of(user::drop_to_unprivileged(probe.arg(more)))
+    };
+    assert_eq!(run("--timeout=2s"), 0);
+    assert_eq!(run("--no-such-option"), 2);
+    let line = blocks(&text, "console")[0];
+    let drain = words(line.trim().split_once("mysqlchk-ctl ").unwrap().1);
+    notes.ctl_ok(&drain.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(run("--timeout=2s"), 1);
+    notes.ctl_ok(&["up"]);
+    assert_eq!(run("--timeout=2s"), 0);
+    link.break_by(Fault::StopApplier);
+    assert_eq!(run("--timeout=2s"), 1);
+}
+
+#[test]
+fn the_load_balancers_of_the_clouds_ask_our_ports_and_their_networks_are_taken() {
+    let server = Server::start();
+    let text = read("cloud.md");
+    let commands = blocks(&text, "sh");
+    assert_eq!(commands.len(), 3);
+    for command in commands {
+        let asks = format!("port {}", port("mysqlchk-replication"));
+        assert!(command.replace('=', " ").contains(&asks), "{command}");
+    }
+    let lists = blocks(&text, "");
+    let [of_xinetd, of_systemd] = lists.as_slice() else { panic!("{lists:?}") };
+    for (line, option) in of_xinetd.lines().zip(of_systemd.lines()) {
+        let list = line.strip_prefix("only_from = ").unwrap();
+        assert_eq!(option, format!("--only-from={}", list.replace(' ', ",")));
+        let services = shipped::services("mysqlchk", &server).append(STATUS, "server_args", "--timeout=8s");
+        // The client of the test is loopback, which the shipped list has; without it there is the answer for strangers.
+        for (list, code) in [(list, 200), (list.strip_prefix("127.0.0.1 ").unwrap(), 503)] {
+            let services = services.clone().set(STATUS, "only_from", list);
+            let _xinetd = Xinetd::start(std::slice::from_ref(&services));
+            assert_eq!(http::get(services.address(STATUS)).status(), code, "{list}");
+        }
+        let mut check = Command::new(binary(STATUS));
+        check.args(["--format=text", option]).args(local(&server));
+        assert_eq!(status_of(user::drop_to_unprivileged(&mut check)), 0, "{option}");
+    }
 }
