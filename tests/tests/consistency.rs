@@ -1,6 +1,8 @@
 //! `mysqlchk-consistency` with real servers: what it finds, and what it must not.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -8,8 +10,8 @@ use std::time::Duration;
 
 use lab::galera::Cluster;
 use lab::group::Group;
-use lab::program::{Check, Outcome, local};
-use lab::replica::Fault;
+use lab::program::{Check, Outcome, binary, local};
+use lab::replica::{Fault, Link};
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
 use lab::software::Software;
@@ -34,11 +36,15 @@ fn grant(server: &Server) {
 #[track_caller]
 fn compare(source: &Server, arguments: &[&str]) -> Outcome {
     let scratch = Scratch::new("consistency");
+    let file = option_file(&scratch, source);
+    Check::new("mysqlchk-consistency").arg(format!("--defaults-file={}", file.display())).args(arguments).run()
+}
+
+fn option_file(scratch: &Scratch, source: &Server) -> PathBuf {
     // MySQL's login needs TLS, and nobody signed the certificates.
     let options =
         format!("host={}\nport={}\nuser=checker\npassword={PASSWORD}\n", source.ip(), source.address().port());
-    let file = scratch.file("my.cnf", format!("[mysqlchk-consistency]\n{options}ssl-mode=PREFERRED\n"));
-    Check::new("mysqlchk-consistency").arg(format!("--defaults-file={}", file.display())).args(arguments).run()
+    scratch.file("my.cnf", format!("[mysqlchk-consistency]\n{options}ssl-mode=PREFERRED\n"))
 }
 
 /// What was found on one replica: a line for each table, with the rows that differ.
@@ -646,6 +652,147 @@ fn a_run_that_ended_early_is_gone_on_with() {
     replica.sql("SET sql_log_bin=0; UPDATE big.a SET v = 'x' WHERE id = 1");
     let outcome = compare(&source, &["--rows"]);
     assert!(outcome.stdout.contains("    1 differs in v\n    599999 differs in v\n"), "{outcome:?}");
+}
+
+/// A source and two replicas with a table that takes a second or two to read in chunks of a millisecond.
+fn large() -> [Server; 3] {
+    let servers = [(), (), ()]
+        .map(|()| Server::start_with(&["general_log=OFF", "innodb_buffer_pool_size=64M", "binlog_format=ROW"]));
+    let [source, one, two] = &servers;
+    let links = [one.follow(source), two.follow(source)];
+    grant(source);
+    source.sql(
+        "CREATE DATABASE mysqlchk; GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON mysqlchk.* TO checker@'%'; CREATE DATABASE big;
+         USE big; CREATE TABLE big.a (id INT PRIMARY KEY, v CHAR(200)); INSERT INTO big.a SELECT seq, seq FROM seq_1_to_400000",
+    );
+    links.iter().for_each(Link::until_caught_up);
+    drop(links);
+    servers
+}
+
+const SLOWLY: [&str; 4] = ["--database=big", "--hash=sha2", "--chunk-time=1ms", "--lanes=1"];
+
+/// Waits until the table is being read.
+fn until_reading(source: &Server) {
+    let reading = "SELECT 1 FROM information_schema.PROCESSLIST WHERE USER='checker' AND INFO LIKE '%`big`.`a`%'";
+    wait::until("the table is being read", BOUND, || source.try_rows(reading).is_ok_and(|rows| !rows.is_empty()));
+}
+
+#[test]
+fn a_replica_that_goes_away_does_not_stop_the_others() {
+    let [source, one, two] = large();
+    thread::scope(|scope| {
+        let run = scope.spawn(|| compare(&source, &SLOWLY));
+        until_reading(&source);
+        one.kill9();
+        let outcome = run.join().unwrap();
+        assert_eq!(outcome.code, Some(3), "{outcome:?}");
+        let gone = format!("at {} is incomplete: cannot query: the server closed the connection\n", one.address());
+        let other = format!("at {} is consistent: 1 table, 400000 rows\n", two.address());
+        assert!(outcome.stdout.contains(&gone) && outcome.stdout.contains(&other), "{outcome:?}");
+    });
+}
+
+#[test]
+fn a_source_that_goes_away_makes_all_incomplete() {
+    let [source, _one, _two] = large();
+    thread::scope(|scope| {
+        let run = scope.spawn(|| compare(&source, &SLOWLY));
+        until_reading(&source);
+        source.kill9();
+        source.restart();
+        let outcome = run.join().unwrap();
+        assert_eq!(outcome.code, Some(3), "{outcome:?}");
+        // The receivers of the replicas may be found to be without a source before.
+        let [lost, silent] =
+            ["the source cannot be read: cannot query: the server closed the connection", "receiver is `Connecting`"];
+        let is_incomplete =
+            |line: &&str| line.contains(" is incomplete: ") && (line.contains(lost) || line.contains(silent));
+        assert_eq!(outcome.stdout.lines().filter(is_incomplete).count(), 2, "{outcome:?}");
+    });
+    // The replicas come back, and register again.
+    wait::until("both are consistent", BOUND, || {
+        compare(&source, &SLOWLY).stdout.matches(" is consistent: 1 table, 400000 rows\n").count() == 2
+    });
+}
+
+#[test]
+fn an_applier_that_stops_in_the_middle_is_noticed() {
+    let [source, one, _two] = large();
+    // So that there is something to wait for.
+    one.sql("STOP SLAVE SQL_THREAD");
+    source.sql("UPDATE big.a SET v = 'x' WHERE id = 400000");
+    let outcome = compare(&source, &SLOWLY);
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    assert!(outcome.stdout.contains("is incomplete: applier is `No`, not `Yes`"), "{outcome:?}");
+    assert!(outcome.stdout.contains(" is consistent: 1 table, 400000 rows"), "{outcome:?}");
+    assert!(outcome.elapsed < Duration::from_secs(30), "{outcome:?}");
+}
+
+/// `CONSISTENCY_KILLS` times (5), at moments spread over a run.
+#[test]
+fn a_run_that_is_killed_leaves_nothing() {
+    let [source, one, two] = large();
+    one.sql("SET sql_log_bin=0; UPDATE big.a SET v = 'x' WHERE id IN (7, 399999)");
+    let kills: u32 = std::env::var("CONSISTENCY_KILLS").map_or(5, |kills| kills.parse().unwrap());
+    let whole = compare(&source, &SLOWLY);
+    assert_eq!(whole.code, Some(1), "{whole:?}");
+    let scratch = Scratch::new("consistency");
+    let option_file = option_file(&scratch, &source);
+    for kill in 0..kills {
+        let mut run = Command::new(binary("mysqlchk-consistency"))
+            .arg(format!("--defaults-file={}", option_file.display()))
+            .args(SLOWLY)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(whole.elapsed * kill / kills);
+        run.kill().unwrap();
+        run.wait().unwrap();
+        for server in [&source, &one, &two] {
+            wait::until("all sessions are gone", Duration::from_secs(1), || {
+                server.rows("SELECT 1 FROM information_schema.PROCESSLIST WHERE USER='checker'").is_empty()
+            });
+            let left = server.rows("SELECT trx_query FROM information_schema.INNODB_TRX WHERE trx_rows_locked > 0");
+            assert!(left.is_empty(), "{left:?}");
+        }
+        let next = compare(&source, &SLOWLY);
+        assert_eq!((next.code, next.stdout), (Some(1), whole.stdout.clone()), "after kill {kill}");
+    }
+}
+
+#[test]
+fn many_rows_that_differ_are_counted_in_little_memory() {
+    let [source, one, _two] = large();
+    let rows: u64 = std::env::var("CONSISTENCY_ROWS").map_or(100_000, |rows| rows.parse().unwrap());
+    one.sql(&format!("SET sql_log_bin=0; UPDATE big.a SET v = 'x' WHERE id <= {rows}"));
+    let scratch = Scratch::new("consistency");
+    let run = Command::new(binary("mysqlchk-consistency"))
+        .arg(format!("--defaults-file={}", option_file(&scratch, &source).display()))
+        .arg("--database=big")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", run.id());
+    let ended = AtomicBool::new(false);
+    let (output, peak) = thread::scope(|scope| {
+        let peak = scope.spawn(|| {
+            let mut peak = 0;
+            while !ended.load(Ordering::Relaxed) {
+                let text = std::fs::read_to_string(&status).unwrap_or_default();
+                let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+                peak = line.map_or(peak, |line| line.trim().trim_end_matches(" kB").parse::<u64>().unwrap());
+                thread::sleep(Duration::from_millis(5));
+            }
+            peak
+        });
+        let output = run.wait_with_output().unwrap();
+        ended.store(true, Ordering::Relaxed);
+        (output, peak.join().unwrap())
+    });
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(&format!("  big.a: {rows} rows differ\n")), "{text}");
+    assert!(peak > 0 && peak <= 15 * 1024, "{peak} kB");
 }
 
 #[test]
