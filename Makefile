@@ -73,7 +73,7 @@ failover: deps roots build ## how long writes and reads take to move, many times
 	FAILOVER_ROUNDS=$(ROUNDS) $(CARGO) test --package mysqlchk-tests --test failover_pair --locked -- --test-threads=1
 	FAILOVER_ROUNDS=$(ROUNDS) $(CARGO) test --package mysqlchk-tests --test failover --locked -- --nocapture the_figures
 
-bench: deps build ## what a check costs against a hand-written C program and the shell checks; writes docs/cost.md
+bench: deps roots build ## what a check costs against a hand-written C program and the shell checks; writes docs/cost.md
 	$(CARGO) run --package mysqlchk-tests --bin bench --release --locked --quiet
 
 bench-consistency: deps build ## what a comparison costs against pt-table-checksum, ROUNDS times over; writes docs/consistency.md

@@ -2,13 +2,14 @@
 //!
 //! Everything runs interleaved on a server of its own, and what counts is ratios of what ran side by side and exact
 //! counts: no absolute time decides anything. `BENCH_RUNS` sets how often a fast program runs (300). The tables go to
-//! stdout and, between its two markers, to `docs/cost.md`.
+//! stdout and, between its two markers, to `docs/cost.md`. The argument `sockets` prints the last of them alone.
 //!
 //! | module | is for |
 //! | --- | --- |
 //! | [`programs`] | what is compared |
 //! | [`alone`] | each program by itself |
 //! | [`load`] | some of them under xinetd |
+//! | [`sockets`] | one of them under xinetd and under systemd |
 //! | [`figures`] | medians and spreads |
 //! | [`table`] | a table |
 //! | [`report`] | what the figures say |
@@ -18,6 +19,7 @@ mod figures;
 mod load;
 mod programs;
 mod report;
+mod sockets;
 mod table;
 
 use std::fs;
@@ -53,15 +55,27 @@ fn main() -> ExitCode {
     let programs = Programs::build(&server);
     let machine = machine(&server, runs);
 
+    // For who works on that table; the document stays as it is.
+    if std::env::args().nth(1).as_deref() == Some("sockets") {
+        println!("{}", sockets::measure(&server, runs).expect("root").render());
+        return ExitCode::SUCCESS;
+    }
+
     step("each program by itself");
     let mut costs = alone::measure(&programs, &server, runs);
     step("counting system calls and instructions");
     alone::count(&programs, &mut costs);
     step("under xinetd, with 1, 8 and 32 clients");
     let load = load::measure(&programs, &server, runs);
+    step("under xinetd and under systemd, in a copy of this host");
+    let sockets = sockets::measure(&server, runs);
     step("done");
 
-    let tables = Measured { programs: &programs, costs: &costs, load: &load }.tables();
+    let mut tables = Measured { programs: &programs, costs: &costs, load: &load }.tables();
+    if sockets.is_none() {
+        eprintln!("no table of sockets: only root can boot a systemd");
+    }
+    tables.extend(sockets);
     let text: String =
         [machine].into_iter().chain(tables.iter().map(table::Table::render)).collect::<Vec<_>>().join("\n");
     println!("{text}");
