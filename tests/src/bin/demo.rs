@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use lab::front::{READ, WRITE, connect};
 use lab::haproxy::Haproxy;
 use lab::notes::Notes;
+use lab::program::binary;
 use lab::replica::Fault;
-use lab::server::Server;
+use lab::scratch::Scratch;
+use lab::server::{PASSWORD, Server};
 use lab::xinetd::Xinetd;
 use lab::{address, http, shipped, user, wait};
 use mysql::Conn;
@@ -29,6 +31,12 @@ fn main() -> ExitCode {
     let links = [replicas[0].follow(&source), replicas[1].follow(&source)];
     say(&format!("source {}, replica1 {}, replica2 {}", source.ip(), replicas[0].ip(), replicas[1].ip()));
 
+    step(
+        "comparing the data for the first time (mysqlchk-consistency); the verdicts replicate, and the checks read them",
+    );
+    let data = Data::prepare(&source, &replicas);
+    data.compare(&[]);
+
     step("starting xinetd with xinetd.d/mysqlchk for each of them, and HAProxy with haproxy/replicas.cfg");
     // In the place of /var/lib/mysqlchk, one for each server.
     let notes = [(); 3].map(|()| Notes::new());
@@ -36,6 +44,7 @@ fn main() -> ExitCode {
         .into_iter()
         .zip(&notes)
         .map(|(server, notes)| notes.services(shipped::services("mysqlchk", server)))
+        .map(|services| services.append("mysqlchk-replication", "server_args", "--require-consistent"))
         .collect();
     let _xinetd = Xinetd::start(&files);
     let front = address::fresh();
@@ -84,11 +93,85 @@ fn main() -> ExitCode {
     show_routes(front, &names(&source, &replicas));
     drop(session);
 
+    step("the data: two rows of replica1 exchange their values, behind everybody's back");
+    replicas[0].sql("SET sql_log_bin=0; UPDATE shop.orders SET paid = 1 - paid WHERE id IN (1, 2)");
+    data.checksum_of_percona();
+    data.compare(&["--rows"]);
+    wait_for(&haproxy, "replica1", "DOWN");
+    show_bytes((replicas[0].ip(), 9201));
+    show_servers(&haproxy);
+    show_routes(front, &names(&source, &replicas));
+
+    step("the cure: replica1 gets the right rows, and is compared again");
+    replicas[0].sql("SET sql_log_bin=0; UPDATE shop.orders SET paid = 1 - paid WHERE id IN (1, 2)");
+    data.compare(&["--recheck"]);
+    wait_for(&haproxy, "replica1", "UP");
+    show_servers(&haproxy);
+    show_routes(front, &names(&source, &replicas));
+
     step("cleaning up");
     drop((haproxy, _xinetd, links));
     drop((source, replicas));
     say("nothing is left. The README says how to install what you have seen.");
     ExitCode::SUCCESS
+}
+
+/// The data that is compared, and by what account.
+struct Data {
+    scratch: Scratch,
+    ip: Ipv4Addr,
+}
+
+impl Data {
+    /// Makes a table, an account that may compare it, and the database for the verdicts.
+    fn prepare(source: &Server, replicas: &[Server; 2]) -> Self {
+        let scratch = Scratch::new("data");
+        let ip = source.ip();
+        let account = format!("user=checker\npassword={PASSWORD}\n");
+        scratch.file("consistency.cnf", format!("[mysqlchk-consistency]\nhost={ip}\n{account}"));
+        scratch.file("percona.cnf", format!("[client]\nuser=admin\npassword={PASSWORD}\n"));
+        let check = &user::unprivileged().name;
+        source.sql(&format!(
+            "CREATE USER checker@'%' IDENTIFIED BY '{PASSWORD}'; CREATE DATABASE mysqlchk;
+             GRANT SELECT, SLAVE MONITOR, REPLICATION MASTER ADMIN ON *.* TO checker@'%';
+             GRANT INSERT, UPDATE, DELETE, CREATE ON mysqlchk.* TO checker@'%';
+             GRANT SELECT ON mysqlchk.* TO `{check}`@localhost;
+             CREATE DATABASE shop; USE shop;
+             CREATE TABLE orders (id INT PRIMARY KEY, customer VARCHAR(20) NOT NULL, paid TINYINT NOT NULL, day DATE NOT NULL);
+             INSERT INTO orders SELECT seq, CONCAT('customer ', seq % 7), seq % 2, '2026-11-01' FROM seq_1_to_1000"
+        ));
+        for replica in replicas {
+            wait::until("the rows are there", BOUND, || {
+                replica.try_rows("SELECT * FROM shop.orders").is_ok_and(|rows| rows.len() == 1000)
+            });
+        }
+        Self { scratch, ip }
+    }
+
+    /// What `mysqlchk-consistency` says, as it would be typed.
+    fn compare(&self, words: &[&str]) {
+        println!("    # mysqlchk-consistency {}", words.join(" "));
+        let mut command = Command::new(binary("mysqlchk-consistency"));
+        command.arg(format!("--defaults-file={}", self.scratch.join("consistency.cnf").display())).args(words);
+        show_output(&mut command);
+    }
+
+    /// What the field's tool says: it adds up CRC32 with XOR, in which this exchange cancels out.
+    fn checksum_of_percona(&self) {
+        println!("    # pt-table-checksum --databases=shop");
+        let mut command = Command::new("pt-table-checksum");
+        command.arg("-F").arg(self.scratch.join("percona.cnf"));
+        command.args(["--no-check-binlog-format", "--recursion-method=hosts", "--databases=shop"]);
+        command.arg(format!("h={}", self.ip));
+        show_output(&mut command);
+    }
+}
+
+fn show_output(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    for line in String::from_utf8_lossy(&output.stdout).lines().filter(|line| !line.is_empty()) {
+        println!("    {line}");
+    }
 }
 
 fn start_haproxy(front: Ipv4Addr, source: &Server, replicas: &[Server; 2]) -> Haproxy {
