@@ -796,6 +796,45 @@ fn many_rows_that_differ_are_counted_in_little_memory() {
 }
 
 #[test]
+fn a_table_that_is_changed_in_the_middle_is_begun_again() {
+    let [source, _one, _two] = large();
+    source.sql("ALTER TABLE big.a ADD w INT NOT NULL DEFAULT 1");
+    wait::until("it is everywhere", BOUND, || compare(&source, &["--database=big"]).code == Some(0));
+    thread::scope(|scope| {
+        let run = scope.spawn(|| compare(&source, &SLOWLY));
+        until_reading(&source);
+        source.sql("ALTER TABLE big.a DROP w");
+        let outcome = run.join().unwrap();
+        assert_eq!(outcome.stdout.matches(" is consistent: 1 table, 400000 rows").count(), 2, "{outcome:?}");
+    });
+}
+
+#[test]
+fn what_a_filter_keeps_from_a_replica_is_named() {
+    let source = Server::start();
+    let replica = Server::start_with(&["replicate_ignore_db=log", "replicate_wild_ignore_table=shop.tmp\\_%"]);
+    let link = replica.follow(&source);
+    grant(&source);
+    source.sql(
+        "CREATE DATABASE log; USE log; CREATE TABLE hits (id INT PRIMARY KEY); CREATE DATABASE shop; USE shop;
+         CREATE TABLE shop.tmp_1 (id INT PRIMARY KEY); CREATE TABLE shop.a (id INT PRIMARY KEY); INSERT INTO shop.a VALUES (1)",
+    );
+    link.until_caught_up();
+    let words = ["--database=shop", "--database=log"];
+    let filtered = |filter: &str| format!("not compared: it is not replicated ({filter}): add it to --ignore-table");
+    let expected = Found::from([
+        ("log.hits".to_owned(), filtered("Replicate_Ignore_DB")),
+        ("shop.tmp_1".to_owned(), filtered("Replicate_Wild_Ignore_Table")),
+    ]);
+    assert_eq!(found(&source, &words).1, expected);
+    assert_eq!(compare(&source, &words).code, Some(3));
+    let outcome = compare(&source, &["--database=shop", "--ignore-table=shop.tmp_*"]);
+    assert!(outcome.code == Some(0) && outcome.stdout.contains(": 1 table, 1 row\n"), "{outcome:?}");
+    let explained = compare(&source, &["--database=shop", "--explain"]);
+    assert!(explained.stdout.contains("\nshop.a: in chunks by PRIMARY (id), about "), "{explained:?}");
+}
+
+#[test]
 fn a_stopped_applier_is_incomplete() {
     let (source, replica) = (Server::start(), Server::start());
     let link = replica.follow(&source);

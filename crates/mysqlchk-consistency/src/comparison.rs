@@ -1,6 +1,7 @@
 //! One comparison from its beginning to its report: what is compared with what, by how many lanes, and what is published.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -17,6 +18,7 @@ use crate::monitor::{self, Monitor};
 use crate::options::Options;
 use crate::peer::{Identity, Peer};
 use crate::position::Means;
+use crate::progress;
 use crate::report::{self, Report, State};
 use crate::schema::{self, Definition, Name};
 use crate::status;
@@ -36,6 +38,13 @@ pub(crate) struct Comparison<'a> {
     pub(crate) has_store: bool,
 }
 
+/// What comes out of it.
+pub(crate) enum Made {
+    Report(Report),
+    /// Nothing was compared; this says why, or how it would be.
+    Text(String),
+}
+
 /// A replica that can be read, with its place in the report and the server it replicates from.
 struct Candidate {
     place: usize,
@@ -45,23 +54,26 @@ struct Candidate {
 }
 
 impl Comparison<'_> {
-    /// Compares. `None` when it was to compare again what is known to differ, and nothing is.
+    /// Compares, or tells what it would do.
     ///
     /// # Errors
     /// When it cannot even begin.
-    pub(crate) fn make(&mut self, found: Vec<discover::Replica>) -> Result<Option<Report>> {
+    pub(crate) fn make(&mut self, found: Vec<discover::Replica>) -> Result<Made> {
         let begin = Instant::now();
         let options = self.options;
         let known = self.known(&found)?;
         let names: BTreeSet<&Name> = known.values().flat_map(BTreeMap::keys).collect();
         if options.recheck && names.is_empty() {
-            return Ok(None);
+            return Ok(Made::Text("no replica is known to differ\n".to_owned()));
         }
         let wanted = |name: &Name| options.wants(name) && (!options.recheck || names.contains(name));
         let mut lexicon = Lexicon::default();
         let tables = catalog::read(self.session, self.source.family, None, &mut lexicon, &wanted)
             .context("cannot list the tables of the source")?;
         let (mut replicas, candidates) = self.candidates(found, &known, &tables, &mut lexicon, &wanted);
+        if options.explain {
+            return Ok(Made::Text(explanation(&replicas, &candidates, &tables, &options.ignored_columns())));
+        }
         let places: Vec<usize> = candidates.iter().map(|candidate| candidate.place).collect();
         let watched: Vec<(Peer, Option<u64>)> =
             candidates.iter().map(|candidate| (candidate.reader.peer.clone(), candidate.from)).collect();
@@ -85,7 +97,7 @@ impl Comparison<'_> {
             let trouble = run.store.as_ref().and_then(Store::trouble);
             report.unpublished = published.err().or(trouble).map(|error| error.to_string());
         }
-        Ok(Some(report))
+        Ok(Made::Report(report))
     }
 
     /// What is known to differ, by the place of the replica.
@@ -220,7 +232,7 @@ impl Comparison<'_> {
             tallies: Mutex::new(tallies),
             jobs: Mutex::new(jobs),
             store: progress.map(Store::new),
-            progress: Box::new(|_| ()),
+            progress: progress::Progress::new(tables.values().map(|table| table.rows).sum()),
             replicas: readers,
             ignored_columns,
             tables,
@@ -239,6 +251,7 @@ impl Comparison<'_> {
             let ended: Vec<Result<(), String>> =
                 lanes.into_iter().map(|lane| lane.join().unwrap_or_else(panicked)).collect();
             run.monitor.end();
+            run.progress.end();
             ended.into_iter().find_map(Result::err).map(|why| format!("the source cannot be read: {why}"))
         })
     }
@@ -280,6 +293,39 @@ impl Comparison<'_> {
         }
         Ok(())
     }
+}
+
+/// What would be compared, and how.
+fn explanation(
+    replicas: &[report::Replica],
+    candidates: &[Candidate],
+    tables: &Catalog,
+    ignored: &BTreeSet<String>,
+) -> String {
+    let mut text = String::new();
+    for replica in replicas {
+        let id = replica.server_id.map_or_else(String::new, |id| format!(" {id}"));
+        let cannot = replica.failed.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        let _ = writeln!(text, "replica{id} at {}{cannot}", replica.place);
+    }
+    for (name, source) in tables {
+        let theirs: Vec<&Definition> =
+            candidates.iter().filter_map(|candidate| candidate.reader.tables.get(name).map(|table| &**table)).collect();
+        let prefix = format!("{name}.");
+        let left_out = ignored.iter().filter_map(|column| column.strip_prefix(&prefix).map(str::to_owned)).collect();
+        let plan = schema::plan(source, &theirs, &left_out);
+        let missing = if theirs.len() < candidates.len() { ", missing on a replica" } else { "" };
+        let how = match (schema::refusal(source), &plan.key) {
+            (Some(why), _) => format!("not compared: {why}"),
+            (None, Some(key)) => {
+                let columns: Vec<&str> = key.columns.iter().map(|column| &*column.name).collect();
+                format!("in chunks by {} ({})", key.index, columns.join(", "))
+            }
+            (None, None) => "as a whole, since no unique key is the same everywhere".to_owned(),
+        };
+        let _ = writeln!(text, "{name}: {how}, about {} rows, {} columns{missing}", plan.rows, plan.columns.len());
+    }
+    text
 }
 
 /// Whether the source is a `MySQL` that numbers its transactions.

@@ -23,6 +23,7 @@ use crate::filters::Filters;
 use crate::monitor::Monitor;
 use crate::peer::{Peer, STATEMENT_MAX_S};
 use crate::position::Means;
+use crate::progress::Progress;
 use crate::schema::{self, ChunkKey, Definition, Name, Plan};
 use crate::store::{self, Resumed, Store, Summary};
 use crate::tally::{Difference, Tally};
@@ -64,8 +65,7 @@ pub(crate) struct Run {
     pub(crate) store: Option<Store>,
     /// What an unfinished run has done.
     pub(crate) resumed: Resumed,
-    /// Called after each table with its rows.
-    pub(crate) progress: Box<dyn Fn(u64) + Send + Sync>,
+    pub(crate) progress: Progress,
 }
 
 /// A replica that is read.
@@ -235,7 +235,7 @@ impl Lane<'_> {
                         for (replica, _) in &theirs {
                             self.equal(*replica, &table.name, source.rows);
                         }
-                        (self.run.progress)(source.rows);
+                        self.run.progress.add(source.rows);
                         self.conclude(&table.name, source.rows);
                     }
                     _ => others.push(table.name.clone()),
@@ -265,7 +265,7 @@ impl Lane<'_> {
                 for (replica, _) in &theirs {
                     self.equal(*replica, name, rows);
                 }
-                (self.run.progress)(rows);
+                self.run.progress.add(rows);
                 self.conclude(name, rows);
             } else {
                 others.push(name.clone());
@@ -467,7 +467,7 @@ impl Lane<'_> {
                 }
             }
             total += source.rows;
-            (run.progress)(source.rows);
+            run.progress.add(source.rows);
             let next = match own.into_iter().nth(2) {
                 Some(rows) => key_of(key, &rows.map_err(Trouble::Table)?),
                 None => None,
@@ -622,7 +622,7 @@ impl Lane<'_> {
                 others.push(replica);
             }
         }
-        (self.run.progress)(source.rows);
+        self.run.progress.add(source.rows);
         for replica in others {
             match self.chase_bag(table, replica, &statements) {
                 Err(Trouble::Replica) => {}

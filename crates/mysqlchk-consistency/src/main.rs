@@ -19,6 +19,7 @@ mod monitor;
 mod options;
 mod peer;
 mod position;
+mod progress;
 mod report;
 mod schema;
 mod settle;
@@ -34,7 +35,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use client::command_line::{self, Asked, Configured, Program};
 
-use comparison::Comparison;
+use comparison::{Comparison, Made};
 use discover::Access;
 use options::Options;
 use peer::Peer;
@@ -99,12 +100,15 @@ fn run(arguments: &[OsString]) -> Result<u8> {
         "no replica is registered at {}: name them with --replica (or set `report_host` on them)",
         target.endpoint
     );
-    let Some(report) =
-        Comparison { source: &source, session: &mut session, options: &options, has_store }.make(found)?
-    else {
-        say("no replica is known to differ\n");
-        return Ok(0);
-    };
-    say(report.render(options.format, options.quiet));
-    Ok(report.exit_status(options.format))
+    let mut comparison = Comparison { source: &source, session: &mut session, options: &options, has_store };
+    match comparison.make(found)? {
+        Made::Text(text) => {
+            say(text);
+            Ok(0)
+        }
+        Made::Report(report) => {
+            say(report.render(options.format, options.quiet));
+            Ok(report.exit_status(options.format))
+        }
+    }
 }

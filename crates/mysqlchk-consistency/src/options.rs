@@ -49,6 +49,9 @@ pub(crate) struct Options {
     /// End in good order after this time; the next run goes on there [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive)]
     pub(crate) budget: Option<Duration>,
+    /// Show the replicas and how each table would be compared, and exit
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Begin at the first table, also where the last run did not come to its end
     #[arg(long)]
     pub(crate) fresh: bool,
