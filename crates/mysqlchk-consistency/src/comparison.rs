@@ -154,6 +154,7 @@ impl Comparison<'_> {
         let theirs = catalog::read(&mut session, peer.family, Some(tables), lexicon, wanted);
         Ok(Reader {
             means: Means::File,
+            known: BTreeSet::new(),
             filters: Filters::read(&status),
             has_other_sources: status.len() > 1,
             tables: theirs.map_err(|error| error.to_string())?,
@@ -186,6 +187,7 @@ impl Comparison<'_> {
             .into_iter()
             .map(|Candidate { mut reader, known, .. }| {
                 reader.means = Means::of(self.source, &reader.peer, has_sets);
+                reader.known = known.keys().cloned().collect();
                 (reader, known)
             })
             .unzip();

@@ -21,7 +21,7 @@ use crate::chase::Found;
 use crate::expression::{self, KeyValues, Range, WARNINGS, Words};
 use crate::filters::Filters;
 use crate::monitor::Monitor;
-use crate::peer::{Peer, STATEMENT_MAX_S};
+use crate::peer::{Identity, Peer, STATEMENT_MAX_S};
 use crate::position::Means;
 use crate::progress::Progress;
 use crate::schema::{self, ChunkKey, Definition, Name, Plan};
@@ -74,6 +74,8 @@ pub(crate) struct Reader {
     pub(crate) means: Means,
     pub(crate) tables: Catalog,
     pub(crate) filters: Filters,
+    /// The tables that are known to differ from an older run.
+    pub(crate) known: BTreeSet<Name>,
     /// It has other sources, too, whose tables ours does not have.
     pub(crate) has_other_sources: bool,
 }
@@ -175,7 +177,7 @@ pub(crate) struct Lane<'run> {
     workers: Vec<Worker>,
 }
 
-impl Lane<'_> {
+impl<'run> Lane<'run> {
     /// Goes through the jobs until there is none left.
     ///
     /// # Errors
@@ -523,22 +525,27 @@ impl Lane<'_> {
 
     /// Adds what was found in a table to what is known of the replica.
     fn differ(&self, replica: usize, name: &Name, found: Found) {
+        let before = self.known_before(replica, name);
         self.tally(replica, |tally| {
             if found.unsettled > 0 {
                 let why = format!("{} rows did not stand still: {}", found.unsettled, found.why);
                 tally.skipped.insert(name.clone(), why);
             }
             if found.differ.count > 0 {
-                // A run that was gone on with had found some before.
-                let before = match tally.differences.get(name) {
-                    Some(Difference::Rows(before)) => before.count,
-                    _ => 0,
-                };
                 let mut differ = found.differ;
                 differ.count += before;
                 tally.differences.insert(name.clone(), Difference::Rows(differ));
             }
         });
+    }
+
+    /// How many rows of a table differ that the run found which this one goes on with.
+    fn known_before(&self, replica: usize, name: &Name) -> u64 {
+        let tallies = self.run.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        match tallies.get(replica).and_then(|tally| tally.differences.get(name)) {
+            Some(Difference::Rows(before)) => before.count,
+            _ => 0,
+        }
     }
 
     /// Writes down that a table is done: what differs in it for the checks and for `--recheck`, and how far the run got. A
@@ -560,21 +567,46 @@ impl Lane<'_> {
         let is_held_back = all > 1 && differing.len() == all && alike;
         let mut done = Ok(());
         for (replica, difference, summary) in &differing {
-            let Some(identity) = self.run.replicas.get(*replica).map(|replica| &replica.peer.identity) else {
-                continue;
-            };
-            done = done.and_then(|()| store::keep(&mut self.source, identity, name, difference));
-            if !is_held_back {
+            done = done.and_then(|()| self.record(*replica, name, Some(difference)));
+            if let Some(identity) = self.identity(*replica).filter(|_| !is_held_back) {
                 done = done.and_then(|()| store::publish_inconsistent(&mut self.source, identity, summary));
             }
         }
+        for replica in (0..all).filter(|replica| !differing.iter().any(|(other, ..)| other == replica)) {
+            done = done.and_then(|()| self.record(replica, name, None));
+        }
         let mut progress = store.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.done(name, rows);
+        if self.is_done_everywhere(name) {
+            progress.done(name, rows);
+        }
         if progress.is_due() {
             done = done.and_then(|()| progress.save(&mut self.source));
         }
         drop(progress);
         store.take(done);
+    }
+
+    /// Whether a table was compared to its end with every replica. Otherwise a run that goes on must begin it again: it would
+    /// take for equal what nobody looked at.
+    fn is_done_everywhere(&self, name: &Name) -> bool {
+        let tallies = self.run.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_skipped = tallies.iter().any(|tally| tally.skipped.contains_key(name));
+        !is_skipped && self.run.monitor.alive().len() == self.run.replicas.len()
+    }
+
+    fn identity(&self, replica: usize) -> Option<&'run Identity> {
+        self.run.replicas.get(replica).map(|replica| &replica.peer.identity)
+    }
+
+    /// Writes down what differs in a table, or that nothing does where an older run had found something.
+    fn record(&mut self, replica: usize, name: &Name, difference: Option<&Difference>) -> Result<(), Error> {
+        let Some(identity) = self.identity(replica) else { return Ok(()) };
+        let was_known = self.run.replicas.get(replica).is_some_and(|replica| replica.known.contains(name));
+        match difference {
+            Some(difference) => store::keep(&mut self.source, identity, name, difference),
+            None if was_known => store::drop_one(&mut self.source, identity, name),
+            None => Ok(()),
+        }
     }
 
     fn is_due(&self) -> bool {
@@ -585,11 +617,15 @@ impl Lane<'_> {
     /// Writes down how far a table is read, and what was found in it so far.
     fn write_down(&mut self, name: &Name, end: &KeyValues, total: u64, found: &[Found]) {
         let Some(store) = &self.run.store else { return };
+        if !self.is_done_everywhere(name) {
+            return;
+        }
         let mut done = Ok(());
-        for (replica, found) in found.iter().enumerate().filter(|(_, found)| found.differ.count > 0) {
-            let Some(identity) = self.run.replicas.get(replica).map(|replica| &replica.peer.identity) else { continue };
-            let difference = Difference::Rows(found.differ.clone());
-            done = done.and_then(|()| store::keep(&mut self.source, identity, name, &difference));
+        for (replica, found) in found.iter().enumerate() {
+            let mut differ = found.differ.clone();
+            differ.count += self.known_before(replica, name);
+            let difference = (differ.count > 0).then_some(Difference::Rows(differ));
+            done = done.and_then(|()| self.record(replica, name, difference.as_ref()));
         }
         let mut progress = store.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.up_to(name, end, total);

@@ -87,7 +87,7 @@ impl Peer {
         };
         let galera = if self.is_galera { ", wsrep_sync_wait=1" } else { "" };
         session.execute(&format!(
-            "SET SESSION autocommit=1, sql_mode='', time_zone='+00:00', lock_wait_timeout=5, \
+            "SET SESSION wait_timeout=604800, autocommit=1, sql_mode='', time_zone='+00:00', lock_wait_timeout=5, \
              innodb_lock_wait_timeout=1, {bound}{galera}"
         ))?;
         Ok(())

@@ -45,7 +45,7 @@ impl Means {
     /// Asks the source where it is.
     pub(crate) fn question(self, family: Family) -> &'static str {
         match (self, family) {
-            (Means::Domains, _) => "SELECT @@GLOBAL.gtid_binlog_pos AS position",
+            (Means::Domains, _) => "SELECT IF(@@GLOBAL.log_bin, @@GLOBAL.gtid_binlog_pos, NULL) AS position",
             (Means::Sets, _) => "SELECT @@GLOBAL.gtid_executed AS position",
             // `SHOW MASTER STATUS` is gone since MySQL 8.4, the other one came with 8.2.
             (Means::File, Family::MySql(8, 2.., _) | Family::MySql(9.., ..)) => "SHOW BINARY LOG STATUS",
@@ -58,7 +58,8 @@ impl Means {
     pub(crate) fn read(self, row: Option<&Row>) -> Option<Position> {
         let position = || row?.get(&["position"]).map(|text| text.replace('\n', ""));
         match self {
-            Means::Domains => position().filter(|text| !text.is_empty()).map(Position::Domains),
+            // Empty before the first write.
+            Means::Domains => position().map(Position::Domains),
             Means::Sets => position().map(Position::Sets),
             Means::File => {
                 let row = row?;
@@ -123,6 +124,7 @@ mod tests {
             ("0-1-42", "0-1-42", "", ""),
             ("0-1-42", "0-1-41", "", "0-1-42"),
             ("0-1-42", "", "", "0-1-42"),
+            ("", "", "", ""),
             ("0-1-42,5-7-9", "0-1-50", "5-7-9", ""),
             ("0-2-42", "0-1-40", "0-2-42", ""),
             ("0-1-42,5-7-9", "0-1-50, 5-7-8", "", "5-7-9"),
@@ -151,7 +153,7 @@ mod tests {
         assert_eq!(Means::File.read(Some(&row)), Some(Position::File("bin.7".into(), 120)));
         let row = Row::of(&[("position", Some("a:1,\nb:2"))]);
         assert_eq!(Means::Sets.read(Some(&row)), Some(Position::Sets("a:1,b:2".into())));
-        assert_eq!(Means::Domains.read(Some(&Row::of(&[("position", Some(""))]))), None);
+        assert_eq!(Means::Domains.read(Some(&Row::of(&[("position", None)]))), None);
         assert_eq!(Means::File.read(None), None);
     }
 }

@@ -390,6 +390,16 @@ pub(crate) fn keep(
     session.execute(&statement).map(drop)
 }
 
+/// Removes what is known of one table on a replica.
+///
+/// # Errors
+/// When the source does not take it.
+pub(crate) fn drop_one(session: &mut Session<'_>, identity: &Identity, name: &Name) -> Result<(), Error> {
+    let (database, table) = (string(&name.database), string(&name.table));
+    let which = format!("{} AND db = {database} AND tbl = {table}", is_server(identity));
+    session.execute(&format!("DELETE FROM mysqlchk.difference WHERE {which}")).map(drop)
+}
+
 /// What is known to differ on a replica.
 ///
 /// # Errors
