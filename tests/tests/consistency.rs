@@ -694,10 +694,10 @@ fn a_replica_that_goes_away_does_not_stop_the_others() {
     // What was compared without it is compared again when it is back: nothing passes that nobody looked at.
     one.restart();
     one.sql("SET sql_log_bin=0; UPDATE big.a SET v = 'x' WHERE id = 5");
-    wait::until("it is found", BOUND, || {
-        let differs = format!("at {} is inconsistent: 1 of 1 table differs", one.address());
-        compare(&source, &SLOWLY).stdout.contains(&differs)
-    });
+    wait::until("it is registered again", BOUND, || source.rows("SHOW SLAVE HOSTS").len() == 2);
+    let outcome = compare(&source, &SLOWLY);
+    let differs = format!("at {} is inconsistent: 1 of 1 table differs", one.address());
+    assert!(outcome.stdout.contains(&differs), "{outcome:?}");
 }
 
 #[test]

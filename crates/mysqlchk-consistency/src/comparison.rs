@@ -168,7 +168,11 @@ impl Comparison<'_> {
             return Ok((None, Resumed::default()));
         }
         let mut same = vec![self.options.scope()];
-        same.extend(candidates.iter().map(|candidate| format!("{:?}", candidate.reader.peer.identity)));
+        let identity = |candidate: &Candidate| format!("{:?}", candidate.reader.peer.identity);
+        let mut identities: Vec<String> = candidates.iter().map(identity).collect();
+        // A replica that was away is listed last.
+        identities.sort();
+        same.extend(identities);
         let (progress, resumed) =
             Progress::begin(self.session, &same, self.options.fresh).context("cannot read how far the last run got")?;
         Ok((Some(progress), resumed))
