@@ -336,3 +336,103 @@ fn literal(column: &Column) -> Option<Literal> {
         _ => Literal::Text(column.charset.as_deref()?.to_owned()),
     })
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A column that is not NULL, of this type; with a collation it is text.
+    pub(crate) fn column(name: &str, full_type: &str, collation: Option<&str>) -> Column {
+        Column {
+            at: 1,
+            name: name.into(),
+            data_type: full_type.split(['(', ' ']).next().unwrap().into(),
+            full_type: full_type.into(),
+            charset: collation.map(|collation| collation.split('_').next().unwrap().into()),
+            collation: collation.map(Word::from),
+            nullable: false,
+            is_virtual: false,
+        }
+    }
+
+    pub(crate) fn definition(columns: &[Column]) -> Definition {
+        Definition { engine: "InnoDB".into(), columns: columns.to_vec(), keys: Vec::new(), rows: 7, bytes: 7 }
+    }
+
+    #[test]
+    fn each_type_has_its_form() {
+        const LATIN1: Option<&str> = Some("latin1_swedish_ci");
+        const UTF8: Option<&str> = Some("utf8mb4_bin");
+        for (source, collation, replica, other, form) in [
+            ("int(11)", None, "int(11)", None, Form::Plain),
+            ("int(11)", None, "smallint(6)", None, Form::Plain),
+            ("int(8) unsigned zerofill", None, "int(8) unsigned", None, Form::Number),
+            ("bit(9)", None, "bit(9)", None, Form::Number),
+            ("float", None, "double", None, Form::Bits),
+            ("double", None, "decimal(10,2)", None, Form::Plain),
+            ("decimal(10,2)", None, "decimal(12,4)", None, Form::Decimal(4)),
+            ("decimal(10,2)", None, "decimal(10,2)", None, Form::Plain),
+            ("datetime", None, "datetime(6)", None, Form::Datetime(6)),
+            ("time(3)", None, "time", None, Form::Time(3)),
+            ("varchar(9)", LATIN1, "varchar(9)", LATIN1, Form::Plain),
+            ("varchar(9)", LATIN1, "varchar(9)", UTF8, Form::Converted),
+            ("longtext", UTF8, "longtext", UTF8, Form::Long),
+            ("longtext", LATIN1, "longtext", UTF8, Form::LongConverted),
+            ("longblob", None, "longblob", None, Form::Long),
+            ("enum('a','b')", UTF8, "enum('a','b')", UTF8, Form::Number),
+            ("enum('a','b')", UTF8, "enum('b','a')", UTF8, Form::Plain),
+            ("json", None, "json", None, Form::Converted),
+            ("point", None, "point", None, Form::Bytes),
+        ] {
+            let (source, replica) = (column("c", source, collation), column("c", replica, other));
+            assert_eq!(super::form(&source, &[&replica]), form, "{source:?} {replica:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_cuts_in_other_places_is_not_used() {
+        let with_key = |full_type, collation| {
+            let mut table = definition(&[column("k", full_type, collation)]);
+            table.keys = vec![Key { index: "PRIMARY".into(), columns: vec!["k".into()] }];
+            table
+        };
+        let is_used =
+            |source: &Definition, replica: &Definition| plan(source, &[replica], &BTreeSet::new()).key.is_some();
+        let number = with_key("int(11)", None);
+        assert!(is_used(&number, &number) && is_used(&number, &with_key("bigint(20)", None)));
+        assert!(!is_used(&number, &with_key("varchar(9)", Some("latin1_bin"))));
+        let text = with_key("varchar(9)", Some("latin1_bin"));
+        assert!(is_used(&text, &text) && !is_used(&text, &with_key("varchar(9)", Some("latin1_swedish_ci"))));
+        let list = with_key("enum('a','b')", Some("latin1_bin"));
+        assert!(!is_used(&list, &with_key("enum('b','a')", Some("latin1_bin"))));
+        let mut nullable = number.clone();
+        nullable.columns.iter_mut().for_each(|column| column.nullable = true);
+        assert!(!is_used(&number, &nullable) && !is_used(&nullable, &number));
+        assert!(!is_used(&number, &definition(&[column("k", "int(11)", None)])));
+    }
+
+    #[test]
+    fn what_differs_and_what_is_only_noted() {
+        let source = definition(&[column("a", "int(11)", None), column("b", "int(11)", None)]);
+        let mut replica = definition(&[column("A", "smallint(6)", None), column("z", "int(11)", None)]);
+        replica.engine = "MyISAM".into();
+        let found = against(&source, &replica);
+        assert_eq!(found.differences, ["column b is missing"]);
+        let notes = [
+            "column a is smallint(6), on the source int(11)",
+            "column z is not on the source",
+            "engine is MyISAM, on the source InnoDB",
+        ];
+        assert_eq!(found.notes, notes);
+        assert!(refusal(&Definition { engine: "FEDERATED".into(), ..source.clone() }).is_some());
+        assert!(refusal(&source).is_none());
+    }
+
+    #[test]
+    fn text_beside_text_is_not_for_the_servers_checksum() {
+        let text = |name| column(name, "varchar(9)", Some("utf8mb4_bin"));
+        let number = || column("n", "int(11)", None);
+        assert!(suits_checksum(&definition(&[text("a"), number(), text("b")])));
+        assert!(!suits_checksum(&definition(&[number(), text("a"), text("b")])));
+    }
+}
