@@ -11,7 +11,7 @@ use std::time::Duration;
 use lab::galera::Cluster;
 use lab::group::Group;
 use lab::program::{Check, Outcome, binary, local};
-use lab::replica::{Fault, Link};
+use lab::replica::Fault;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
 use lab::software::Software;
@@ -620,14 +620,14 @@ fn one_run_at_a_time() {
 fn a_run_that_ended_early_is_gone_on_with() {
     let [source, replica] =
         [(), ()].map(|()| Server::start_with(&["innodb_buffer_pool_size=64M", "binlog_format=ROW"]));
-    let link = replica.follow(&source);
+    let _link = replica.follow(&source);
     grant(&source);
     source.sql(
         "CREATE DATABASE mysqlchk; GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON mysqlchk.* TO checker@'%'; CREATE DATABASE big;
          USE big; CREATE TABLE big.a (id INT PRIMARY KEY, v CHAR(200)); INSERT INTO big.a SELECT seq, seq FROM seq_1_to_600000;
          CREATE TABLE big.b (id INT PRIMARY KEY, v INT); INSERT INTO big.b VALUES (1, 1)",
     );
-    link.until_caught_up();
+    until_rows(&[&replica], "big.b", 1);
     replica.sql("SET sql_log_bin=0; UPDATE big.a SET v = 'x' WHERE id = 599999; DELETE FROM big.b");
     // Slow enough to be in the middle of the table at the second look at the clock, half a second after the first.
     let slow = ["--hash=sha2", "--chunk-time=1ms", "--lanes=1"];
@@ -665,9 +665,19 @@ fn large() -> [Server; 3] {
         "CREATE DATABASE mysqlchk; GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON mysqlchk.* TO checker@'%'; CREATE DATABASE big;
          USE big; CREATE TABLE big.a (id INT PRIMARY KEY, v CHAR(200)); INSERT INTO big.a SELECT seq, seq FROM seq_1_to_400000",
     );
-    links.iter().for_each(Link::until_caught_up);
     drop(links);
+    until_rows(&[one, two], "big.a", 400_000);
     servers
+}
+
+/// Waits until replicas have all rows of a table. A replica that has received nothing of them yet lags nothing.
+fn until_rows(replicas: &[&Server], table: &str, rows: usize) {
+    let count = format!("SELECT COUNT(*) AS n FROM {table}");
+    for replica in replicas {
+        wait::until_equal("the rows", BOUND, Some(rows.to_string()), || {
+            replica.try_rows(&count).ok()?.pop()?.into_values().next()
+        });
+    }
 }
 
 const SLOWLY: [&str; 4] = ["--database=big", "--hash=sha2", "--chunk-time=1ms", "--lanes=1"];
@@ -1023,6 +1033,7 @@ fn a_delayed_replica_is_waited_for() {
     let link = replica.follow(&source);
     grant(&source);
     source.sql("CREATE DATABASE shop; CREATE TABLE shop.a (id INT PRIMARY KEY, v INT); INSERT INTO shop.a VALUES (1, 1), (2, 2)");
+    until_rows(&[&replica], "shop.a", 2);
     link.until_caught_up();
     replica.sql("SET sql_log_bin=0; UPDATE shop.a SET v = 7 WHERE id = 2");
     link.break_by(Fault::Delay(Duration::from_secs(3)));
