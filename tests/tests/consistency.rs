@@ -767,7 +767,7 @@ fn a_run_that_is_killed_leaves_nothing() {
         run.kill().unwrap();
         run.wait().unwrap();
         for server in [&source, &one, &two] {
-            wait::until("all sessions are gone", Duration::from_secs(1), || {
+            wait::until("all sessions are gone", Duration::from_secs(10), || {
                 server.rows("SELECT 1 FROM information_schema.PROCESSLIST WHERE USER='checker'").is_empty()
             });
             let left = server.rows("SELECT trx_query FROM information_schema.INNODB_TRX WHERE trx_rows_locked > 0");
