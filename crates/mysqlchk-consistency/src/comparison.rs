@@ -201,8 +201,7 @@ impl Comparison<'_> {
                 reader.filters.hides(name).is_none()
                     && reader.tables.get(name).is_some_and(|theirs| Arc::ptr_eq(definition, theirs))
             };
-            let prefix = format!("{name}.");
-            let is_whole = !ignored_columns.iter().any(|column| column.starts_with(&prefix));
+            let is_whole = schema::columns_of(name, &ignored_columns).is_empty();
             options.quick && is_whole && schema::suits_checksum(definition) && readers.iter().all(same)
         };
         let extra: BTreeSet<Name> = readers
@@ -317,9 +316,7 @@ fn explanation(
     for (name, source) in tables {
         let theirs: Vec<&Definition> =
             candidates.iter().filter_map(|candidate| candidate.reader.tables.get(name).map(|table| &**table)).collect();
-        let prefix = format!("{name}.");
-        let left_out = ignored.iter().filter_map(|column| column.strip_prefix(&prefix).map(str::to_owned)).collect();
-        let plan = schema::plan(source, &theirs, &left_out);
+        let plan = schema::plan(source, &theirs, &schema::columns_of(name, ignored));
         let missing = if theirs.len() < candidates.len() { ", missing on a replica" } else { "" };
         let how = match (schema::refusal(source), &plan.key) {
             (Some(why), _) => format!("not compared: {why}"),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use anyhow::{Result, bail};
 use client::error::{ER_NO_SUCH_TABLE, ER_PARSE_ERROR, ER_SPECIFIC_ACCESS_DENIED_ERROR};
-use client::{Account, Error, Family, Row, Rows, Session, Target};
+use client::{Account, Endpoint, Error, Family, Row, Rows, Session, Target};
 
 use crate::options::Place;
 use crate::peer::{Identity, Peer};
@@ -161,6 +161,7 @@ fn nodes(rows: &Rows) -> Vec<Registered> {
     others.filter_map(node).collect()
 }
 
+/// As it is written.
 fn show(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    Endpoint::Tcp(host.to_owned(), port).to_string()
 }

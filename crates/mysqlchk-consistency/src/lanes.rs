@@ -325,9 +325,7 @@ impl<'run> Lane<'run> {
     }
 
     fn ignored(&self, name: &Name) -> BTreeSet<String> {
-        let prefix = format!("{name}.");
-        let columns = self.run.ignored_columns.iter();
-        columns.filter_map(|column| column.strip_prefix(&prefix).map(str::to_owned)).collect()
+        schema::columns_of(name, &self.run.ignored_columns)
     }
 
     /// A table as it is defined now: on the source, and on each replica after it has applied what the source had committed.

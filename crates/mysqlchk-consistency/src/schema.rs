@@ -144,7 +144,6 @@ pub(crate) struct Plan {
     pub(crate) has_row_locks: bool,
     /// The estimate of the source.
     pub(crate) rows: u64,
-    pub(crate) bytes: u64,
 }
 
 /// What two definitions of a table have that differs.
@@ -157,7 +156,7 @@ pub(crate) struct Against {
 }
 
 /// Engines without data of their own: what they show is elsewhere, or nowhere.
-const WITHOUT_DATA: [&str; 7] = ["blackhole", "federated", "connect", "spider", "mrg_myisam", "sphinx", "null"];
+const WITHOUT_DATA: [&str; 6] = ["blackhole", "federated", "connect", "spider", "mrg_myisam", "sphinx"];
 
 /// Why the table cannot be compared; `None` when it can.
 pub(crate) fn refusal(definition: &Definition) -> Option<String> {
@@ -206,7 +205,7 @@ pub(crate) fn against(source: &Definition, replica: &Definition) -> Against {
 pub(crate) fn suits_checksum(definition: &Definition) -> bool {
     let varies = |column: &Column| {
         let name = &*column.data_type;
-        column.data_type.contains("varchar")
+        name.contains("varchar")
             || name == "varbinary"
             || name.ends_with("text")
             || name.ends_with("blob")
@@ -215,6 +214,12 @@ pub(crate) fn suits_checksum(definition: &Definition) -> bool {
     };
     let pairs = definition.columns.iter().zip(definition.columns.iter().skip(1));
     refusal(definition).is_none() && !pairs.into_iter().any(|(one, next)| varies(one) && varies(next))
+}
+
+/// The columns of a table among those of all, `DB.TABLE.COLUMN`.
+pub(crate) fn columns_of(name: &Name, all: &BTreeSet<String>) -> BTreeSet<String> {
+    let prefix = format!("{name}.");
+    all.iter().filter_map(|column| column.strip_prefix(&prefix).map(str::to_owned)).collect()
 }
 
 /// The plan for a table: `replicas` are the definitions that lack no column. `ignored` are columns not to compare.
@@ -237,9 +242,8 @@ pub(crate) fn plan(source: &Definition, replicas: &[&Definition], ignored: &BTre
         columns.push(Compared { name: column.name.to_string(), form, nullable });
     }
     let key = source.keys.iter().find_map(|key| chunk_key(key, source, replicas));
-    let engines = [source].into_iter().chain(replicas.iter().copied());
-    let has_row_locks = engines.clone().next().is_some_and(|source| source.engine.eq_ignore_ascii_case("innodb"));
-    Plan { columns, key, as_bytes: collations.len() > 1, has_row_locks, rows: source.rows, bytes: source.bytes }
+    let has_row_locks = source.engine.eq_ignore_ascii_case("innodb");
+    Plan { columns, key, as_bytes: collations.len() > 1, has_row_locks, rows: source.rows }
 }
 
 fn find<'a>(definition: &'a Definition, name: &str) -> Option<&'a Column> {
