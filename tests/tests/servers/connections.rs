@@ -145,9 +145,12 @@ fn connections_on_mysql_9() {
     let extra = format!("{SOCKET} --extra-port=EXTRA");
     table.row("all connections taken, account without SERVICE_CONNECTION_ADMIN", &extra, words);
     drop(held);
-    server
-        .sql(&format!("CREATE USER guard@'%' IDENTIFIED BY '{PASSWORD}'; GRANT CONNECTION_ADMIN ON *.* TO guard@'%'"));
-    server.sql("GRANT SERVICE_CONNECTION_ADMIN ON *.* TO mysqlchk_tcp@'%', mysqlchk_tcp@localhost");
+    // The goodbyes of the nine are on their way. A server that is still full refuses the login, and nothing was done.
+    let accounts = format!(
+        "CREATE USER guard@'%' IDENTIFIED BY '{PASSWORD}'; GRANT CONNECTION_ADMIN ON *.* TO guard@'%'; \
+         GRANT SERVICE_CONNECTION_ADMIN ON *.* TO mysqlchk_tcp@'%', mysqlchk_tcp@localhost"
+    );
+    wait::until_ok("the server has room", Duration::from_secs(60), || server.try_sql(&accounts));
     let _held = full(&mut table, &server, SOCKET, admin);
     table.close();
 }
