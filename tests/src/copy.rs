@@ -17,8 +17,9 @@ const MOUNT: &str = "set -e; cd \"$1\"; mount -t overlay overlay -o lowerdir=/,u
 #[must_use]
 #[track_caller]
 pub fn chroot(scratch: &Scratch, script: &str) -> String {
-    let how = "mount --bind \"$1/shared\" merged/shared; mount --bind /dev merged/dev; mount -t proc proc merged/proc
-        mount -t tmpfs none merged/run; exec chroot merged /usr/local/bin/script";
+    // Its processes see no others, and end with it.
+    let how = "mount --bind \"$1/shared\" merged/shared; mount --bind /dev merged/dev; mount -t tmpfs none merged/run
+        exec unshare --pid --fork --kill-child sh -c 'mount -t proc proc merged/proc; exec chroot merged /usr/local/bin/script'";
     run(scratch, script, how, &[])
 }
 

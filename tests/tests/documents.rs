@@ -53,6 +53,25 @@ fn a_page_has_every_option_and_no_other() {
 }
 
 #[test]
+fn the_page_of_mysqlchk_ctl_has_every_option_and_no_other() {
+    let help = |command: &[&str]| Check::new("mysqlchk-ctl").args(command).args(["--help"]).run().stdout;
+    let commands = help(&[]);
+    let (_, commands) = commands.split_once("Commands:\n").unwrap();
+    let commands = commands.lines().map_while(|line| line.split_whitespace().next());
+    let listed: Vec<String> = commands
+        .flat_map(|command| help(&[command]).lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| line.trim_start().starts_with('-'))
+        .map(|line| line.split_whitespace().find(|word| word.starts_with("--")).unwrap_or_default().to_owned())
+        .filter(|option| !["--help", "--version"].contains(&option.as_str()))
+        .collect();
+    assert!(listed.len() > 10, "{listed:?}");
+    let page = page("mysqlchk-ctl");
+    let items = section(&page, "OPTIONS").split(".TP\n").skip(1);
+    let tags: Vec<&str> = items.map(|item| item.lines().next().unwrap_or_default()).collect();
+    assert_eq!(options(&listed.join("\n")), options(&tags.join("\n")));
+}
+
+#[test]
 fn a_page_has_the_defaults_of_the_help() {
     for program in shipped::programs() {
         let help = Check::new(program).args(["--help"]).run().stdout;

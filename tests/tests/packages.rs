@@ -93,7 +93,7 @@ fn bash_completes_options_values_and_subcommands() {
         (&["galera-chk", "--available-when-donor", ""], "never nonblocking last always"),
         (&["mysqlchk-replication", "--max-l"], "--max-lag"),
         (&["mysqlchk-status", "--require-w"], "--require-writable"),
-        (&["mysqlchk-ctl", "d"], "drain down"),
+        (&["mysqlchk-ctl", "d"], "drain down doctor"),
         (&["mysqlchk-ctl", "drain", "--re"], "--reason"),
         (&["mysqlchk-ctl", "drain", "--only", "mysqlchk-s"], "mysqlchk-status"),
     ] {

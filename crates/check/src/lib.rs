@@ -12,7 +12,7 @@
 mod deadline;
 mod gauge;
 pub mod maintenance;
-mod only_from;
+pub mod only_from;
 mod options;
 mod outcome;
 mod program;
@@ -33,7 +33,7 @@ use serde_json::Value;
 use watchdog::alarm::{self, Answer};
 
 use deadline::Deadline;
-use options::{DEFAULT_BUDGET, Plan, Task};
+use options::{Plan, Task};
 use outcome::Outcome;
 use render::Reply;
 use request::Request;
@@ -41,7 +41,9 @@ use share::Key;
 use step::{Step, Times};
 
 pub use gauge::{Gauge, Quantity};
+pub use options::DEFAULT_BUDGET;
 pub use program::{Check, Validate};
+pub use request::PROBES;
 pub use verdict::{Verdict, down, drain, misconfigured, up};
 #[doc(hidden)]
 pub use watchdog;

@@ -41,18 +41,22 @@ impl OnlyFrom {
             Ok(Some(client)) if client.address_family() == AddressFamily::UNIX => Ok(()),
             client => {
                 let address = client.ok().flatten().and_then(|client| SocketAddr::try_from(client).ok());
-                self.admits(address.map(|address| address.ip()))
+                self.admit_address(address.map(|address| address.ip()))
             }
         }
     }
 
-    fn admits(&self, client: Option<IpAddr>) -> Result<(), Verdict> {
+    fn admit_address(&self, client: Option<IpAddr>) -> Result<(), Verdict> {
+        let Some(client) = client else { return Err(down("not for a client whose address is unknown")) };
+        if self.admits(client) { Ok(()) } else { Err(down(format!("not for {}", client.to_canonical()))) }
+    }
+
+    /// Whether a client of this address may ask.
+    #[must_use]
+    pub fn admits(&self, client: IpAddr) -> bool {
         // A socket for both families shows an IPv4 address in IPv6 clothes.
-        let Some(client) = client.map(|client| client.to_canonical()) else {
-            return Err(down("not for a client whose address is unknown"));
-        };
-        let is_one = self.0.iter().any(|network| network.contains(client));
-        if is_one { Ok(()) } else { Err(down(format!("not for {client}"))) }
+        let client = client.to_canonical();
+        self.0.iter().any(|network| network.contains(client))
     }
 }
 
@@ -107,12 +111,12 @@ mod tests {
             ("2001:db8::/32", "2001:db9::1", false),
             ("::1", "::1", true),
         ] {
-            let verdict = parse(list).unwrap().admits(Some(client.parse().unwrap()));
+            let verdict = parse(list).unwrap().admit_address(Some(client.parse().unwrap()));
             assert_eq!(verdict.is_ok(), admitted, "{list}: {client}");
         }
-        let refused = parse("::1").unwrap().admits(Some("::ffff:192.0.2.10".parse().unwrap())).unwrap_err();
+        let refused = parse("::1").unwrap().admit_address(Some("::ffff:192.0.2.10".parse().unwrap())).unwrap_err();
         assert_eq!(refused.to_string(), "down: not for 192.0.2.10");
-        assert!(parse("::1").unwrap().admits(None).is_err());
+        assert!(parse("::1").unwrap().admit_address(None).is_err());
     }
 
     #[test]

@@ -5,6 +5,9 @@
 
 /// The most that is read of a request, in bytes.
 pub const REQUEST_MAX: usize = 8 * 1024;
+/// What `HAProxy` sends: for `option httpchk`, and for `option httpchk GET /` (measured, 1.5 to 3.2).
+pub const PROBES: [(&str, &[u8]); 2] =
+    [("OPTIONS /", b"OPTIONS / HTTP/1.0\r\n\r\n"), ("GET /", b"GET / HTTP/1.0\r\n\r\n")];
 
 /// What a client asked for.
 #[derive(Debug, PartialEq, Eq)]

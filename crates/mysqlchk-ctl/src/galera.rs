@@ -1,13 +1,15 @@
 //! Whether a Galera cluster can do without this node, as `galera-chk` sees it.
 
+use std::env;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::{env, fs};
 
 use anyhow::{Result, bail};
 use serde_json::Value;
+
+use crate::account::Account;
 
 /// The user of the checks, as `make install` makes it: an account without a password lets in nobody else.
 const CHECK_USER: &str = "mysqlchk";
@@ -41,18 +43,10 @@ fn ask(option_file: Option<&Path>, instance: Option<u16>) -> io::Result<Output> 
     if let Some(port) = instance {
         command.arg(format!("--port={port}"));
     }
-    if let Some((user, group)) = check_user().filter(|_| rustix::process::geteuid().is_root()) {
-        command.uid(user).gid(group);
+    if let Some(user) = Account::named(CHECK_USER).filter(|_| rustix::process::geteuid().is_root()) {
+        command.uid(user.uid).gid(user.gid);
     }
     command.output()
-}
-
-/// The ids of the user of the checks; `None` where it is not in `/etc/passwd`.
-fn check_user() -> Option<(u32, u32)> {
-    let accounts = fs::read_to_string("/etc/passwd").ok()?;
-    let mut fields =
-        accounts.lines().find_map(|line| line.strip_prefix(CHECK_USER)?.strip_prefix(':'))?.split(':').skip(1);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 fn judge(facts: &Value) -> Result<()> {

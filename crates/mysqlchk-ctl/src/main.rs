@@ -1,8 +1,11 @@
-//! Takes a server out of rotation with a reason and an end, and puts it back.
+//! Takes a server out of rotation with a reason and an end, and puts it back; and finds out why a check is down.
 
+mod account;
+mod doctor;
 mod galera;
 mod options;
-mod sessions;
+mod processes;
+mod sockets;
 mod store;
 
 use std::fmt::Display;
@@ -17,7 +20,7 @@ use clap::Parser;
 use client::duration;
 
 use options::{Command, Options, Out, Scope, Up};
-use sessions::Place;
+use sockets::Place;
 use store::Store;
 
 /// How often the sessions are counted.
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Command::Down(out) => take_out(&store, Mode::Down, &out),
         Command::Up(up) => put_back(&store, &up),
         Command::Status => Ok(status(&store)),
+        Command::Doctor(doctor) => doctor::examine(&doctor, &store),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

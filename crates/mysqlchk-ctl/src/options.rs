@@ -1,5 +1,6 @@
 //! The command line of mysqlchk-ctl(8).
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,14 +8,14 @@ use anyhow::{Result, ensure};
 use check::maintenance::{ALL_PROGRAMS, DEFAULT_FILE};
 use client::{duration, option_file, options};
 
-use crate::sessions::Place;
+use crate::sockets::Place;
 
 /// The longest time to an end: nobody means more, and no date overflows.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The longest reason and owner, in bytes: several notes have room in the file.
 const TEXT_MAX: usize = 500;
 
-/// Takes a server out of rotation with a reason and an end, and puts it back.
+/// Takes a server out of rotation with a reason and an end, and puts it back; finds out why a check is down.
 #[derive(Debug, clap::Parser)]
 #[command(version, disable_help_subcommand = true)]
 pub(crate) struct Options {
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Up(Up),
     /// Show the note; the exit status is 1 while one is in force
     Status,
+    /// Find out why a check is down, or will be; the exit status is 1 when something is wrong
+    Doctor(Doctor),
 }
 
 /// What a note is for.
@@ -88,6 +91,38 @@ pub(crate) struct Up {
     /// Only a note of this name
     #[arg(long, value_name = "NAME")]
     pub(crate) owner: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    /// Look at this program only, and expect it to be on
+    #[arg(long, value_name = "PROGRAM", value_parser = program)]
+    pub(crate) only: Option<String>,
+    /// Whether this address may ask: that of a load balancer (repeat for more)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) from: Vec<IpAddr>,
+    /// How many ask each check in one --inter: load balancers, times their backends that check
+    #[arg(long, value_name = "N", value_parser = options::number::<u32>(1..=100_000))]
+    pub(crate) load_balancers: Option<u32>,
+    /// How often each of them asks: `inter` of HAProxy
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, default_value = "1s")]
+    pub(crate) inter: Duration,
+    /// Also look at this configuration of HAProxy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) haproxy: Option<PathBuf>,
+    /// Show what was found in this form
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    pub(crate) format: Form,
+}
+
+/// How the doctor shows what it found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Form {
+    /// A line for each test, and below it the command that cures
+    #[default]
+    Text,
+    /// One object
+    Json,
 }
 
 impl Scope {

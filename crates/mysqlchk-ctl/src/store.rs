@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use check::maintenance::{ALL_PROGRAMS, Note, read};
+use check::maintenance::{ALL_PROGRAMS, DEFAULT_FILE, Note, read};
 use client::trusted;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
@@ -26,6 +26,14 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn new(file: PathBuf) -> Store {
         Store { file }
+    }
+
+    /// The command line of a subcommand for this file.
+    pub(crate) fn command(&self, subcommand: &str) -> String {
+        if self.file == Path::new(DEFAULT_FILE) {
+            return format!("mysqlchk-ctl {subcommand}");
+        }
+        format!("mysqlchk-ctl --maintenance-file='{}' {subcommand}", self.file.display())
     }
 
     /// The notes; `None` when there is no file.

@@ -1,4 +1,5 @@
-//! How many sessions a server has, by the kernel's tables: no account is needed, and none of the server's connections.
+//! The kernel's tables of TCP sockets: how many sessions a server has, without an account and without one of its connections;
+//! and who listens on a port.
 
 use std::fmt;
 use std::fs;
@@ -7,8 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context, Result};
 use client::options;
 
-/// The state `TCP_ESTABLISHED` in `/proc/net/tcp` (proc(5)).
+/// The states `TCP_ESTABLISHED` and `TCP_LISTEN` in `/proc/net/tcp` (proc(5)).
 const ESTABLISHED: &str = "01";
+const LISTEN: &str = "0A";
 
 /// Where a server listens: a port, on one address or on all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,24 +43,48 @@ impl Place {
     /// # Errors
     /// When the kernel's tables cannot be read.
     pub(crate) fn sessions(&self) -> Result<usize> {
-        let ipv4 = fs::read_to_string("/proc/net/tcp").context("cannot read /proc/net/tcp")?;
-        // Absent without IPv6.
-        let ipv6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
-        Ok(self.count(&ipv4) + self.count(&ipv6))
+        Ok(self.count(&tables()?))
     }
 
-    fn count(&self, table: &str) -> usize {
-        let is_session = |line: &&str| {
-            let mut fields = line.split_whitespace().skip(1);
-            let (local, _, state) = (fields.next(), fields.next(), fields.next());
-            let local = local.and_then(|local| local.split_once(':'));
-            let is_here = local.is_some_and(|(ip, port)| {
-                u16::from_str_radix(port, 16) == Ok(self.port) && self.ip.is_none_or(|own| address(ip) == Some(own))
-            });
-            is_here && state == Some(ESTABLISHED)
-        };
-        table.lines().skip(1).filter(is_session).count()
+    fn count(&self, tables: &str) -> usize {
+        let is_here = |socket: &Socket| socket.port == self.port && self.ip.is_none_or(|own| socket.ip == own);
+        sockets(tables).filter(|socket| socket.state == ESTABLISHED).filter(is_here).count()
     }
+}
+
+/// The inode of the socket that listens on a port, for this address or for all (`None`): one for all addresses serves each.
+pub(crate) fn listener(ip: Option<IpAddr>, port: u16) -> Option<u64> {
+    let tables = tables().ok()?;
+    let serves = |socket: &Socket| socket.ip.is_unspecified() || ip.is_none_or(|ip| ip == socket.ip);
+    let mut listening = sockets(&tables).filter(|socket| socket.state == LISTEN && socket.port == port);
+    listening.find(serves).map(|socket| socket.inode)
+}
+
+/// A line of the tables.
+struct Socket<'a> {
+    ip: IpAddr,
+    port: u16,
+    state: &'a str,
+    inode: u64,
+}
+
+/// The tables for IPv4 and IPv6.
+fn tables() -> Result<String> {
+    let ipv4 = fs::read_to_string("/proc/net/tcp").context("cannot read /proc/net/tcp")?;
+    // Absent without IPv6.
+    Ok(ipv4 + &fs::read_to_string("/proc/net/tcp6").unwrap_or_default())
+}
+
+/// The sockets of tables; a line that is none, such as the heading, is left out.
+fn sockets(tables: &str) -> impl Iterator<Item = Socket<'_>> {
+    tables.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (ip, port) = fields.next()?.split_once(':')?;
+        let state = fields.nth(1)?;
+        // After queues, timer, retransmits, user and timeout.
+        let inode = fields.nth(5).and_then(|inode| inode.parse().ok()).unwrap_or(0);
+        Some(Socket { ip: address(ip)?, port: u16::from_str_radix(port, 16).ok()?, state, inode })
+    })
 }
 
 /// An address as these tables have it: words of 32 bits, each in the byte order of the machine. An IPv4-mapped

@@ -1,0 +1,40 @@
+//! The system users that checks run as.
+
+use std::process::{Command, Stdio};
+
+/// A system user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) name: String,
+    pub(crate) uid: u32,
+    /// Its own group.
+    pub(crate) gid: u32,
+}
+
+impl Account {
+    /// The user of this name; `None` where there is none. `getent` knows also those that are in no file: a static program does not.
+    pub(crate) fn named(name: &str) -> Option<Account> {
+        let found = Command::new("getent").args(["passwd", "--", name]).stdin(Stdio::null()).output().ok()?;
+        Account::read(&String::from_utf8_lossy(&found.stdout))
+    }
+
+    /// Reads a line of `passwd(5)`.
+    fn read(line: &str) -> Option<Account> {
+        let mut fields = line.split(':');
+        let name = fields.next()?.to_owned();
+        let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        Some(Account { name, uid, gid })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_passwd_is_a_user() {
+        let read = Account::read("mysqlchk:x:998:997::/nonexistent:/usr/sbin/nologin\n");
+        assert_eq!(read, Some(Account { name: "mysqlchk".into(), uid: 998, gid: 997 }));
+        assert_eq!(Account::read(""), None);
+    }
+}

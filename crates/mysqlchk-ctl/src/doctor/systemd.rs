@@ -1,0 +1,279 @@
+//! The sockets of systemd: what it says of our units, drop-ins included.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use client::option_file;
+
+use super::cure::quoted;
+use super::service::{By, Limits, Service, Setting};
+use super::{Finding, Report};
+
+/// What is asked of a socket and of an instance of its service.
+const PROPERTIES: &str = "Id,LoadState,ActiveState,UnitFileState,Result,NeedDaemonReload,Listen,MaxConnections,\
+    MaxConnectionsPerSource,TriggerLimitIntervalUSec,TriggerLimitBurst,ExecStart,User,Environment";
+
+type Properties = HashMap<String, String>;
+
+/// The units of a service.
+#[derive(Debug, Clone)]
+pub(super) struct Unit {
+    /// What listens: a socket, or a service that accepts by itself.
+    listens: String,
+    /// What answers.
+    answers: String,
+}
+
+pub(super) fn services(report: &mut Report) -> Vec<Service> {
+    // systemd is the init of this host (sd_booted(3)).
+    if !Path::new("/run/systemd/system").exists() {
+        return Vec::new();
+    }
+    let mut services = Vec::new();
+    for program in option_file::programs() {
+        // Any instance has what the template has.
+        let units =
+            [format!("{program}.socket"), format!("{program}@doctor.service"), format!("{program}-busy.service")];
+        let Some(shown) = show(&units) else {
+            report.add(Finding::warn("systemd", "systemctl cannot be run"));
+            return services;
+        };
+        let [socket, instance, busy] =
+            units.each_ref().map(|unit| shown.iter().find(|shown| value(shown, "Id") == unit));
+        let unit = |listens: &str, answers: &str| Unit { listens: listens.to_owned(), answers: answers.to_owned() };
+        if let (Some(socket), Some(instance)) = (is_there(socket), is_there(instance)) {
+            let unit = unit(&units[0], &format!("{program}@.service"));
+            services.extend(service(unit, socket, instance, report));
+        }
+        if let Some(busy) = is_there(busy) {
+            services.extend(service(unit(&units[2], &units[2]), busy, busy, report));
+        }
+    }
+    services
+}
+
+fn is_there(shown: Option<&Properties>) -> Option<&Properties> {
+    shown.filter(|shown| value(shown, "LoadState") == "loaded")
+}
+
+fn show(units: &[String]) -> Option<Vec<Properties>> {
+    let mut show = Command::new("systemctl");
+    let done = show.args(["show", "--property", PROPERTIES]).args(units).stdin(Stdio::null()).output().ok()?;
+    Some(read(&String::from_utf8_lossy(&done.stdout)))
+}
+
+/// Reads what `systemctl show` writes of several units.
+fn read(text: &str) -> Vec<Properties> {
+    let pairs = |text: &str| {
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    };
+    text.split("\n\n").map(pairs).collect()
+}
+
+fn value<'a>(shown: &'a Properties, name: &str) -> &'a str {
+    shown.get(name).map(String::as_str).unwrap_or_default()
+}
+
+fn service(unit: Unit, socket: &Properties, instance: &Properties, report: &mut Report) -> Option<Service> {
+    let is_enabled = value(socket, "UnitFileState") == "enabled";
+    let state = value(socket, "ActiveState");
+    let is_on = is_enabled || state == "active" || state == "failed";
+    if is_on {
+        examine(&unit, (is_enabled, state), [socket, instance], report);
+    }
+    let mut words = argv(value(instance, "ExecStart"));
+    let mut listen = value(socket, "Listen").to_owned();
+    if let Some(at) = words.iter().position(|word| word == "--inetd") {
+        // `systemd-socket-activate --listen=9200 --accept --inetd PROGRAM ...`
+        let own: Vec<String> = words.drain(..=at).collect();
+        listen = own.into_iter().find_map(|word| word.strip_prefix("--listen=").map(str::to_owned)).unwrap_or_default();
+    }
+    let mut words = words.into_iter();
+    let program = PathBuf::from(words.next()?);
+    let (ip, port) = address(&listen)?;
+    let environment = value(instance, "Environment").split(' ').filter_map(|pair| pair.split_once('='));
+    Some(Service {
+        name: unit.listens.clone(),
+        by: By::Systemd(unit),
+        is_on,
+        program,
+        arguments: words.collect(),
+        environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        user: Some(value(instance, "User")).filter(|user| !user.is_empty()).unwrap_or("root").to_owned(),
+        has_all_groups: true,
+        ip,
+        port,
+        only_from: Vec::new(),
+        limits: limits(socket),
+    })
+}
+
+/// What goes wrong with units themselves.
+fn examine(unit: &Unit, (is_enabled, state): (bool, &str), shown: [&Properties; 2], report: &mut Report) {
+    let listens = &unit.listens;
+    if state == "failed" {
+        let found = format!("it has failed ({}), and nobody listens", value(shown[0], "Result"));
+        let cure = format!("systemctl reset-failed {listens} && systemctl start {listens}");
+        report.add(Finding::fail(listens, found).cured_by(cure));
+    } else if state != "active" {
+        report.add(
+            Finding::fail(listens, "it is enabled and not started").cured_by(format!("systemctl start {listens}")),
+        );
+    } else if !is_enabled {
+        let found = "it is started and not enabled: it is gone after a reboot";
+        report.add(Finding::warn(listens, found).cured_by(format!("systemctl enable {listens}")));
+    }
+    if shown.iter().any(|shown| value(shown, "NeedDaemonReload") == "yes") {
+        let cure = format!("systemctl daemon-reload && systemctl restart {listens}");
+        report.add(Finding::fail(listens, "a unit was changed after systemd read it").cured_by(cure));
+    }
+    let instances = unit.answers.replace("@.", "@*.");
+    if instances != unit.answers
+        && let failed @ 1.. = failed(&instances)
+    {
+        let found = format!("{failed} failed instances are kept: without CollectMode=inactive-or-failed they pile up");
+        let collect = drop_in(
+            &unit.answers,
+            "collectmode",
+            "[Unit]
+CollectMode=inactive-or-failed
+",
+        );
+        report
+            .add(Finding::warn(listens, found).cured_by(format!("{collect} && systemctl reset-failed '{instances}'")));
+    }
+}
+
+fn failed(instances: &str) -> usize {
+    let mut list = Command::new("systemctl");
+    list.args(["list-units", "--all", "--no-legend", "--plain", "--state=failed", instances]).stdin(Stdio::null());
+    list.output().map_or(0, |done| String::from_utf8_lossy(&done.stdout).lines().count())
+}
+
+/// The words of a command, from `{ path=... ; argv[]=... ; ignore_errors=no ; ... }`. systemd does not show its quotes.
+fn argv(shown: &str) -> Vec<String> {
+    let words = shown.split_once("argv[]=").and_then(|(_, rest)| rest.split(" ; ").next()).unwrap_or_default();
+    words.split_whitespace().map(str::to_owned).collect()
+}
+
+/// `[::]:9200 (Stream)`, `127.0.0.1:9200 (Stream)`, or `9200` of a command.
+fn address(listen: &str) -> Option<(Option<std::net::IpAddr>, u16)> {
+    let place = listen.split(' ').next().unwrap_or_default();
+    if let Ok(port) = place.parse() {
+        return Some((None, port));
+    }
+    let address: SocketAddr = place.parse().ok()?;
+    Some((Some(address.ip()).filter(|ip| !ip.is_unspecified()), address.port()))
+}
+
+fn limits(socket: &Properties) -> Limits {
+    let number = |name: &str| value(socket, name).parse().ok().filter(|number| *number > 0);
+    let interval = span(value(socket, "TriggerLimitIntervalUSec"));
+    Limits {
+        rate: interval.and_then(|interval| Some((number("TriggerLimitBurst")?, interval))),
+        at_once: number("MaxConnections"),
+        per_source: number("MaxConnectionsPerSource"),
+    }
+}
+
+/// A span as systemd shows it, such as `2s` or `1min 30s`; `None` for none or an endless one.
+fn span(shown: &str) -> Option<Duration> {
+    let parts = shown.split(' ').map(|part| {
+        let at = part.find(|c: char| c.is_ascii_alphabetic())?;
+        let (number, unit) = part.split_at(at);
+        let unit = match unit {
+            "us" => Duration::from_micros(1),
+            "ms" => Duration::from_millis(1),
+            "s" => Duration::from_secs(1),
+            "min" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3600),
+            _ => return None,
+        };
+        unit.checked_mul(number.parse().ok()?)
+    });
+    let spans: Option<Vec<Duration>> = parts.collect();
+    Some(spans?.into_iter().sum()).filter(|span: &Duration| !span.is_zero())
+}
+
+pub(super) fn word_of(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Program | Setting::Arguments => "ExecStart",
+        Setting::OnlyFrom => "--only-from",
+        Setting::Rate => "TriggerLimitIntervalSec",
+        Setting::AtOnce => "MaxConnections",
+        Setting::PerSource => "MaxConnectionsPerSource",
+    }
+}
+
+impl Unit {
+    /// The name of the process that listens: at most 15 bytes of it.
+    pub(super) fn listener(&self) -> &'static str {
+        if self.listens.ends_with(".socket") { "systemd" } else { "systemd-socket-" }
+    }
+
+    pub(super) fn restart(&self) -> String {
+        format!("systemctl restart {}", self.listens)
+    }
+
+    pub(super) fn on(&self) -> String {
+        format!("systemctl enable --now {}", self.listens)
+    }
+
+    pub(super) fn off(&self) -> String {
+        format!("systemctl disable --now {}", self.listens)
+    }
+
+    /// The command that makes a drop-in with this value.
+    pub(super) fn set(&self, service: &Service, setting: Setting, value: &str) -> String {
+        let word = word_of(setting);
+        let program = service.program.display();
+        let (unit, lines) = match setting {
+            Setting::Program => {
+                (&self.answers, format!("[Service]\nExecStart=\nExecStart={value} {}\n", service.arguments.join(" ")))
+            }
+            Setting::Arguments | Setting::OnlyFrom => {
+                (&self.answers, format!("[Service]\nExecStart=\nExecStart={program} {value}\n"))
+            }
+            _ => (&self.listens, format!("[Socket]\n{word}={value}\n")),
+        };
+        let made = drop_in(unit, &word.trim_start_matches('-').to_lowercase(), &lines);
+        format!("{made} && systemctl restart {}", self.listens)
+    }
+}
+
+/// The command that adds a file to a unit, and lets systemd see it. Of several files the last one counts.
+fn drop_in(unit: &str, name: &str, lines: &str) -> String {
+    let directory = quoted(&format!("/etc/systemd/system/{unit}.d"));
+    let lines = quoted(&lines.replace('\\', r"\\").replace('%', "%%").replace('\n', r"\n"));
+    format!("mkdir -p {directory} && printf {lines} > {directory}/zz-doctor-{name}.conf && systemctl daemon-reload")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemd_shows_is_read() {
+        let text = "Id=a.socket\nListen=[::]:9200 (Stream)\nTriggerLimitIntervalUSec=2s\nTriggerLimitBurst=200\n\
+            MaxConnections=64\n\nId=b@doctor.service\nExecStart={ path=/usr/bin/b ; argv[]=/usr/bin/b --x=1 -y ; \
+            ignore_errors=no ; start_time=[n/a] }\n";
+        let shown = read(text);
+        assert_eq!(value(&shown[1], "Id"), "b@doctor.service");
+        assert_eq!(argv(value(&shown[1], "ExecStart")), ["/usr/bin/b", "--x=1", "-y"]);
+        assert_eq!(address(value(&shown[0], "Listen")), Some((None, 9200)));
+        let limits = limits(&shown[0]);
+        assert_eq!(limits.rate, Some((200, Duration::from_secs(2))));
+        assert_eq!((limits.at_once, limits.per_source), (Some(64), None));
+    }
+
+    #[test]
+    fn a_span_without_length_is_no_limit() {
+        for (shown, seconds) in [("2s", Some(2)), ("1min 30s", Some(90)), ("0", None), ("infinity", None), ("", None)] {
+            assert_eq!(span(shown), seconds.map(Duration::from_secs), "{shown}");
+        }
+    }
+}
