@@ -48,7 +48,9 @@ fn main() -> ExitCode {
     } else {
         drill.show();
         drill.break_by(&wanted);
+        drill.show();
         drill.heal();
+        drill.show();
     }
     println!("cleaning up");
     ExitCode::SUCCESS
@@ -156,7 +158,7 @@ impl Drill {
         });
     }
 
-    /// Prints what changes, with milliseconds, until all is done and nothing has changed for a while; then the table.
+    /// Prints what changes, with milliseconds, until all is done and nothing has changed for a while.
     fn watch(&self, begin: Instant, mut routes: Routes, is_done: impl Fn() -> bool) {
         let mut told = self.reasons();
         let mut writers = Vec::new();
@@ -188,7 +190,6 @@ impl Drill {
         let seen = self.traffic.seen();
         let (pause, overlap) = (seen.pause(begin, Instant::now()), seen.overlap());
         println!("   longest wait of a write: {} ms; two writers: {} ms\n", pause.as_millis(), overlap.as_millis());
-        self.show();
     }
 
     /// What the checks say that are not up, but for those that run just now.
@@ -204,7 +205,7 @@ impl Drill {
         };
         let rule = "-".repeat(100);
         let mut text =
-            format!("{rule}\n{:<5} {:<6} {:<6} {:<9} {:<12} why not\n", "", "writes", "reads", "status", "replication");
+            format!("{rule}\n{:<5} {:<6} {:<5} {:<8} {:<11} why not\n", "", "writes", "reads", "status", "replication");
         let routes = self.front.routes();
         for name in NAMES {
             let (status, replication, steady) = (find("status", name), find("replication", name), find("steady", name));
@@ -222,7 +223,7 @@ impl Drill {
             };
             let mark = |yes: bool| if yes { "yes" } else { "-" };
             let (write, read) = (mark(routes.write == Some(name)), mark(routes.read.contains(name)));
-            let row = format!("{name:<5} {write:<6} {read:<6} {:<9} {:<12} {why}", status.status, replication.status);
+            let row = format!("{name:<5} {write:<6} {read:<5} {:<8} {:<11} {why}", status.status, replication.status);
             let colour = if read == "yes" { "32" } else { "31" };
             text += &paint(colour, &format!("{row:<100.100}"));
             text.push('\n');
