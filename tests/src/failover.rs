@@ -17,6 +17,7 @@ use mysql::{Conn, OptsBuilder};
 pub use crate::front::{READ, WRITE};
 use crate::haproxy::{Haproxy, Release};
 use crate::notes::Notes;
+use crate::program::binary;
 use crate::replica::{self, Link};
 use crate::scratch::Scratch;
 use crate::server::{PASSWORD, PORT, Server};
@@ -91,11 +92,13 @@ pub enum Fault {
     AutoIncrement,
     /// An operator takes it out, with `mysqlchk-ctl drain`.
     Drain,
+    /// Two of its rows exchange a value, behind everybody's back; then a comparison.
+    Drift,
 }
 
 impl Fault {
     /// All, in the order of the list.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::DuplicateKey,
         Self::StopReceiver,
         Self::StopApplier,
@@ -111,6 +114,7 @@ impl Fault {
         Self::ReadOnly,
         Self::AutoIncrement,
         Self::Drain,
+        Self::Drift,
     ];
 
     /// One word for it.
@@ -132,6 +136,7 @@ impl Fault {
             Self::ReadOnly => "read-only",
             Self::AutoIncrement => "auto-increment",
             Self::Drain => "drain",
+            Self::Drift => "drift",
         }
     }
 }
@@ -151,7 +156,9 @@ pub struct Site {
     broken: Mutex<Vec<(usize, Fault)>>,
     /// The sessions that leave no connection to others.
     held: Mutex<Vec<(usize, Conn)>>,
-    _scratch: Scratch,
+    /// What the comparisons printed.
+    compared: Mutex<Vec<String>>,
+    scratch: Scratch,
 }
 
 impl Site {
@@ -185,8 +192,13 @@ impl Site {
         let servers: &'static [Server; 5] = Box::leak(Box::new(started.map(|server| server.join().unwrap())));
         servers[0].sql(
             "CREATE TABLE lab.w (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, client INT, n INT) ENGINE=InnoDB;
-             CREATE TABLE lab.k (id INT PRIMARY KEY) ENGINE=InnoDB",
+             CREATE TABLE lab.k (id INT PRIMARY KEY, extra BOOL NOT NULL) ENGINE=InnoDB;
+             CREATE DATABASE shop; USE shop;
+             CREATE TABLE orders (id INT PRIMARY KEY, customer VARCHAR(20) NOT NULL, paid TINYINT NOT NULL);
+             INSERT INTO orders SELECT seq, CONCAT('customer ', seq % 7), seq % 2 FROM seq_1_to_1000",
         );
+        let account = &user::unprivileged().name;
+        servers[0].sql(&format!("CREATE DATABASE mysqlchk; GRANT SELECT ON mysqlchk.* TO `{account}`@localhost"));
         let links = [1, 0, 2, 3, 4].map(|number| servers[number].follow(&servers[SOURCES[number]]));
         let [second, first, third, fourth, fifth] = links;
         let links = [first, second, third, fourth, fifth];
@@ -202,9 +214,14 @@ impl Site {
             xinetd,
             broken: Mutex::default(),
             held: Mutex::default(),
-            _scratch: scratch,
+            compared: Mutex::default(),
+            scratch,
         };
         site.until_replicated();
+        // Makes the table of the verdicts: without it a check that must read it is down.
+        site.compare(1, &[]);
+        site.until_replicated();
+        site.comparisons();
         site
     }
 
@@ -246,7 +263,7 @@ impl Site {
         // What takes long to prepare.
         let key = unique();
         match fault {
-            Fault::DuplicateKey => server.sql(&format!("SET sql_log_bin=OFF; INSERT INTO lab.k VALUES ({key})")),
+            Fault::DuplicateKey => server.sql(&format!("SET sql_log_bin=OFF; INSERT INTO lab.k VALUES ({key}, TRUE)")),
             Fault::Exhaust => {
                 let sessions = (0..12).map(|_| (number, server.session()));
                 lock(&self.held).extend(sessions);
@@ -256,7 +273,7 @@ impl Site {
         let begin = Instant::now();
         match fault {
             Fault::DuplicateKey => {
-                self.server(SOURCES[number]).sql(&format!("INSERT INTO lab.k VALUES ({key})"));
+                self.server(SOURCES[number]).sql(&format!("INSERT INTO lab.k VALUES ({key}, FALSE)"));
             }
             Fault::StopReceiver => link.break_by(replica::Fault::StopReceiver),
             Fault::StopApplier => link.break_by(replica::Fault::StopApplier),
@@ -276,6 +293,10 @@ impl Site {
             Fault::ReadOnly => server.sql("SET GLOBAL read_only=1"),
             Fault::AutoIncrement => server.sql("SET GLOBAL auto_increment_offset=3-@@GLOBAL.auto_increment_offset"),
             Fault::Drain => drop(self.notes[number].ctl_ok(&["drain", "--reason=kernel upgrade", "--no-end"])),
+            Fault::Drift => {
+                self.exchange_rows(number);
+                self.compare(number, &[]);
+            }
         }
         begin
     }
@@ -338,7 +359,7 @@ impl Site {
         for &(number, fault) in broken {
             match fault {
                 Fault::DuplicateKey => {
-                    self.server(number).sql("SET sql_log_bin=OFF; DELETE FROM lab.k");
+                    self.server(number).sql("SET sql_log_bin=OFF; DELETE FROM lab.k WHERE extra");
                     self.links[number].heal();
                 }
                 Fault::StopReceiver
@@ -350,6 +371,44 @@ impl Site {
                 _ => {}
             }
         }
+        // Last what needs a replica that applies.
+        for &(number, _) in broken.iter().filter(|(_, fault)| *fault == Fault::Drift) {
+            self.exchange_rows(number);
+            self.links[number].until_caught_up();
+            self.compare(number, &["--recheck"]);
+        }
+    }
+
+    /// Exchanges a value between two rows of this server only, different rows on each server. Done twice it is undone. A
+    /// checksum that adds up CRC32 with XOR does not change.
+    #[track_caller]
+    fn exchange_rows(&self, number: usize) {
+        let (one, other) = (2 * number + 1, 2 * number + 2);
+        self.server(number)
+            .sql(&format!("SET sql_log_bin=OFF; UPDATE shop.orders SET paid = 1 - paid WHERE id IN ({one}, {other})"));
+    }
+
+    /// Runs `mysqlchk-consistency` on the source of a server.
+    #[track_caller]
+    fn compare(&self, number: usize, words: &[&str]) {
+        let source = self.server(SOURCES[number]).ip();
+        let account = format!("[mysqlchk-consistency]\nuser=admin\npassword={PASSWORD}\n");
+        let file = self.scratch.file("consistency.cnf", account);
+        let mut command = Command::new(binary("mysqlchk-consistency"));
+        command.arg(format!("--defaults-file={}", file.display())).arg(format!("--host={source}")).args(words);
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let names = self.addresses().into_iter().zip(NAMES);
+        let text = names.fold(text, |text, (ip, name)| text.replace(&format!("{ip}:"), &format!("{name}:")));
+        let command = ["mysqlchk-consistency"].iter().chain(words).copied().collect::<Vec<_>>().join(" ");
+        let mut compared = lock(&self.compared);
+        compared.push(format!("# {command}"));
+        compared.extend(text.lines().map(str::to_owned));
+    }
+
+    /// What the comparisons printed since this was called last, with the names of the servers.
+    pub fn comparisons(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.compared))
     }
 
     /// Whether nothing was done to a server since the last cure.
@@ -402,6 +461,7 @@ impl Drop for Site {
 fn services(number: usize, server: &Server, scratch: &Scratch, notes: &Notes) -> Services {
     let file = scratch.file(&format!("my{number}.cnf"), option_file(number));
     let services = notes.services(shipped::services("mysqlchk", server));
+    let services = services.append("mysqlchk-replication", "server_args", "--require-consistent");
     services.names().iter().fold(services, |services, name| {
         services.set(name, "only_from", "127.0.0.0/8 10.0.0.0/8").append(
             name,

@@ -264,10 +264,12 @@ fn every_fault_leads_to_its_row_of_the_table_and_every_cure_back() {
         (1, &[(DB02, Fault::StopReceiver)]),
         (1, &[(DB02, Fault::Lag)]),
         (1, &[(DB02, Fault::Connecting)]),
+        (1, &[(DB02, Fault::Drift)]),
         (0, &[(DB02, Fault::Behind)]),
         (0, &[(DB02, Fault::Delay)]),
         (2, &[(DB01, Fault::DuplicateKey)]),
         (2, &[(DB01, Fault::Lag)]),
+        (2, &[(DB01, Fault::Drift)]),
         (3, &[(DB01, Fault::DuplicateKey), (DB02, Fault::StopReceiver)]),
         (4, &[(DB02, Fault::Kill)]),
         (4, &[(DB02, Fault::Freeze)]),
@@ -616,6 +618,30 @@ fn sticky_writes_stay_until_the_server_fails_or_somebody_moves_them() {
     }
     stage.until_settled("moved by hand", &on("db01"));
     stage.assert_one_writer_at_a_time();
+}
+
+#[test]
+fn a_replica_whose_data_differs_gets_no_reads_until_it_is_compared_again() {
+    const DIFFERS: &str = "down: data differs from the source in 1 table (shop.orders)";
+    let stage = Stage::start(&[]);
+    let begin = stage.site.break_by(2, Fault::Drift);
+    let compared = stage.site.comparisons();
+    let told = |wanted: &str| compared.iter().any(|line| line.contains(wanted));
+    assert!(told("at db03:3306 is inconsistent: 1 of ") && told("  shop.orders: 2 rows differ"), "{compared:?}");
+    let without = Routes { read: row(0).read.into_iter().filter(|name| *name != "db03").collect(), ..row(0) };
+    stage.until_settled("db03 differs from db01", &without);
+    for (release, front, _) in &stage.fronts {
+        assert_eq!(front.haproxy.server("replication", "db03").last_chk, DIFFERS, "{release:?}");
+    }
+    stage.assert_undisturbed("db03 differs from db01", begin);
+    // What pt-table-checksum adds up is the same on both.
+    let sum = "SELECT BIT_XOR(CRC32(CONCAT_WS('#', id, customer, paid))) FROM shop.orders";
+    assert_eq!(stage.site.server(2).value(sum), stage.site.server(DB01).value(sum));
+    stage.site.heal();
+    let compared = stage.site.comparisons();
+    assert_eq!(compared.first().map(String::as_str), Some("# mysqlchk-consistency --recheck"), "{compared:?}");
+    stage.until_settled("db03 is as db01 again", &row(0));
+    stage.assert_undisturbed("db03 is as db01 again", begin);
 }
 
 #[test]

@@ -164,6 +164,9 @@ impl Drill {
         let mut writers = Vec::new();
         let mut last = Instant::now();
         wait::until("the end of the transition", Duration::from_secs(120), || {
+            for line in self.site.comparisons() {
+                stamp(begin, &format!("compare {line}"));
+            }
             let (now, reasons, wrote) = (self.front.routes(), self.reasons(), self.traffic.seen().writers(begin));
             for reason in reasons.iter().filter(|reason| !told.contains(*reason)) {
                 stamp(begin, &format!("check   {reason}"));
