@@ -41,7 +41,7 @@ PROGRAMS := $(shell cat PROGRAMS)
 HELPERS  := mysqlchk-ctl mysqlchk-consistency
 BINARIES := $(PROGRAMS:%=$(MYSQLCHK_BIN)/%) $(HELPERS:%=$(MYSQLCHK_BIN)/%)
 
-.PHONY: help build check test fuzz demo drill failover bench bench-consistency order man install completions deb rpm deps roots
+.PHONY: help build check test fuzz demo drill failover bench bench-consistency pictures order man install completions deb rpm deps roots
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 
@@ -79,6 +79,11 @@ bench: deps roots build ## what a check costs against a hand-written C program a
 bench-consistency: deps build ## what a comparison costs against pt-table-checksum, ROUNDS times over; writes docs/consistency.md
 	ROUNDS=$(ROUNDS) $(CARGO) run --package mysqlchk-tests --bin bench_consistency --release --locked --quiet
 
+pictures: deps roots build ## a recording of the drill and HAProxy's statistics page; needs chromium; writes docs/drill.svg and docs/stats.png
+	@tests/deps chromium
+	$(CARGO) build --package mysqlchk-tests --bin drill --locked --quiet
+	$(CARGO) run --package mysqlchk-tests --bin pictures --locked --quiet
+
 order: deps ## which functions a check runs, for the linker; after a change of what is linked; writes crates/watchdog/start.ld
 	RUSTFLAGS="$(FAST_FLAGS)" CARGO_PROFILE_RELEASE_STRIP=none CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/order \
 		$(CARGO) build --release --locked --target $(TARGET) $(PROGRAMS:%=--package %)
@@ -99,7 +104,7 @@ install: $(BINARIES) ## binaries, services, manual pages and an example option f
 	install -m 0644 man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 0644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 0644 README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-MIT LICENSE-APACHE $(DOC)
-	install -m 0644 docs/*.md docs/*.svg docs/my.cnf $(DOC)/docs
+	install -m 0644 docs/*.md docs/*.svg docs/*.png docs/my.cnf $(DOC)/docs
 	install -m 0644 docs/recipes/*.md $(DOC)/docs/recipes
 	install -m 0644 haproxy/*.cfg haproxy/*.conf $(DOC)/haproxy
 	install -m 0644 xinetd.d/tmpfiles.conf $(DOC)

@@ -185,7 +185,9 @@ fn the_readme_is_short_and_every_link_of_a_document_leads_somewhere() {
             let (file, heading) = link.split_once('#').unwrap_or((link, ""));
             let target = shipped::file(&name).parent().unwrap().join(file);
             let target = if file.is_empty() { shipped::file(&name) } else { target };
-            let linked = fs::read_to_string(&target).unwrap_or_else(|error| panic!("{name}: {link}: {error}"));
+            let linked = fs::read(&target).unwrap_or_else(|error| panic!("{name}: {link}: {error}"));
+            // It may be a picture.
+            let linked = String::from_utf8_lossy(&linked);
             let anchor = |line: &str| {
                 let kept = line.trim_start_matches(['#', ' ']).to_lowercase();
                 kept.replace(' ', "-").replace(|c: char| !(c.is_alphanumeric() || c == '-'), "")
@@ -196,6 +198,20 @@ fn the_readme_is_short_and_every_link_of_a_document_leads_somewhere() {
         }
     }
     assert!(links > 20, "{links}");
+}
+
+#[test]
+fn the_pictures_are_small_and_run_nothing() {
+    let names = fs::read_dir(shipped::file("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pictures: Vec<_> =
+        names.filter(|name| name.extension().is_some_and(|kind| kind == "svg" || kind == "png")).collect();
+    assert!(pictures.len() >= 3, "{pictures:?}");
+    for picture in pictures {
+        let content = fs::read(&picture).unwrap();
+        assert!(content.len() < 200_000, "{}: {} bytes", picture.display(), content.len());
+        // Such a picture is not shown.
+        assert!(!String::from_utf8_lossy(&content).contains("<script"), "{}", picture.display());
+    }
 }
 
 #[test]

@@ -112,7 +112,9 @@ fn every_file_gets_its_place_and_its_mode() {
         for name in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE-MIT", "LICENSE-APACHE"] {
             wanted.insert(format!("{doc}/{name}"), 0o644);
         }
-        for name in [names("docs", "md"), names("docs", "svg"), vec!["my.cnf".to_owned()]].concat() {
+        for name in
+            [names("docs", "md"), names("docs", "svg"), names("docs", "png"), vec!["my.cnf".to_owned()]].concat()
+        {
             wanted.insert(format!("{doc}/docs/{name}"), 0o644);
         }
         for name in names("docs/recipes", "md") {
