@@ -7,20 +7,22 @@ use std::time::Duration;
 
 use crate::daemon::{Daemon, program};
 use crate::scratch::Scratch;
-use crate::{roots, wait};
+use crate::{janitor, roots, wait};
 
-const BOUND: Duration = Duration::from_secs(180);
+const BOUND: Duration = Duration::from_secs(600);
 const MOUNT: &str = "set -e; cd \"$1\"; mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work merged\n";
 
 /// Runs a script in a copy of this host, and returns what it printed. It ends at the first command that fails. `/shared` is the
-/// directory `shared` of `scratch`, and what is in `upper` stands before what the host has; both outlive the script.
+/// directory `shared` of `scratch`, and what is in `upper` stands before what the host has; both outlive the script. The directories
+/// of the servers of this run are those of the host.
 #[must_use]
 #[track_caller]
 pub fn chroot(scratch: &Scratch, script: &str) -> String {
     // Its processes see no others, and end with it.
     let how = "mount --bind \"$1/shared\" merged/shared; mount --bind /dev merged/dev; mount -t tmpfs none merged/run
+        mkdir -p \"merged$2\"; mount --bind \"$2\" \"merged$2\"
         exec unshare --pid --fork --kill-child sh -c 'mount -t proc proc merged/proc; exec chroot merged /usr/local/bin/script'";
-    run(scratch, script, how, &[])
+    run(scratch, script, how, &[janitor::base()])
 }
 
 /// The same by a systemd that has booted there, with a network of its own.

@@ -10,6 +10,8 @@ use lab::haproxy::check_config;
 use lab::network::inside;
 use lab::program::binary;
 use lab::scratch::Scratch;
+use lab::server::{PASSWORD, Server};
+use lab::software::Software;
 use lab::{copy, shipped};
 use serde_json::Value;
 
@@ -52,7 +54,9 @@ cause() { # words, level, arguments ...
 	echo "status: $status"
 	# The cure stands below the line that names the cause.
 	grep -F -A 1 -- "$words" /tmp/found | sed -n "/^$level /{n;p;q}" >/tmp/cure || :
-	sed 's/^ */cure: /' /tmp/cure
+	# A person has thought about it.
+	sed -i 's/^ *//; s/^# //' /tmp/cure
+	sed 's/^/cure: /' /tmp/cure
 	sh -eu /tmp/cure || echo "the cure failed"
 	# A reload takes a moment; a hundred looks of it are a minute.
 	looks=0
@@ -75,10 +79,14 @@ fn installed(name: &str) -> Scratch {
     scratch
 }
 
-/// A server and its account, on the default socket.
-const SERVER: &str = r#"
+/// The users of the system.
+const USERS: &str = r#"
 for name in mysql mysqlchk; do id $name >/tmp/id 2>&1 || useradd --system --user-group --no-create-home $name; done
 chgrp mysqlchk /etc/mysqlchk/my.cnf
+"#;
+
+/// A server on the default socket, and the account of the checks.
+const MARIADB: &str = r#"
 mkdir -p /run/mysqld /var/lib/doctor
 chown mysql:mysql /run/mysqld /var/lib/doctor
 mariadb-install-db --no-defaults --user=mysql --datadir=/var/lib/doctor --auth-root-authentication-method=socket >/tmp/made 2>&1
@@ -92,7 +100,7 @@ mariadb -e 'CREATE USER mysqlchk@localhost IDENTIFIED VIA unix_socket; GRANT SLA
 /// wrong.
 #[track_caller]
 fn examine(scratch: &Scratch, causes: &[Cause], before: &str, run: impl Fn(&Scratch, &str) -> String) {
-    let mut script = format!("{SERVER}{before}{CAUSE}");
+    let mut script = format!("{USERS}{before}{CAUSE}");
     script += "echo '== at first'\nlooks=0\nuntil quiet || test $looks = 100; do looks=$((looks + 1)); done\nsed 's/^/after: /' /tmp/after\n";
     for Cause { name, make, arguments, level, words } in causes {
         writeln!(script, "echo '== {name}'\n{make}\ncause '{words}' {level} {arguments}").unwrap();
@@ -104,6 +112,7 @@ fn examine(scratch: &Scratch, causes: &[Cause], before: &str, run: impl Fn(&Scra
     let of = |part: &str, label: &str| -> Vec<String> {
         part.lines().filter_map(|line| line.strip_prefix(label)).map(str::to_owned).collect()
     };
+    assert!(!scratch.join("shared/owned").exists(), "a program of somebody else was run as root");
     let mut wrong = String::new();
     for (part, cause) in parts.iter().skip(1).zip(causes) {
         let found = of(part, "found: ");
@@ -126,6 +135,14 @@ fn examine(scratch: &Scratch, causes: &[Cause], before: &str, run: impl Fn(&Scra
 
 const XINETD: &str = r#"
 ip link set lo up
+# A process that only calls itself so: what it names would be run as root.
+printf 'service evil\n{\n\tport = 9200\n\ttype = UNLISTED\n\tuser = root\n\tserver = /tmp/evil/mysqlchk-status\n}\n' >/tmp/evil.conf
+mkdir /tmp/evil
+printf '#!/bin/sh\necho OWNED >/shared/owned\n' >/tmp/evil/mysqlchk-status
+chmod 755 /tmp/evil/mysqlchk-status
+cp /usr/bin/perl /tmp/xinetd
+setpriv --reuid=nobody --regid=nogroup --clear-groups /tmp/xinetd -e 'sleep 1000' -- -f /tmp/evil.conf &
+until test xinetd = "$(cat /proc/$!/comm)"; do :; done
 sed -i 's|^XINETD_OPTS="|&-filelog /var/log/xinetd.log |' /etc/default/xinetd
 /etc/init.d/xinetd start >/tmp/started
 until test -s /run/xinetd.pid && grep -q 'Started working' /var/log/xinetd.log; do :; done
@@ -140,10 +157,10 @@ reload() { # and waits for the record of it
 	until test "$(grep -c Reconfigured: /var/log/xinetd.log)" -gt "$(cat /tmp/before)"; do :; done
 }
 listen() { # a program that is none of ours, on a port
-	python3 -m http.server --bind 127.0.0.1 "$1" >/tmp/http 2>&1 &
-	until curl --silent --output /tmp/page "http://127.0.0.1:$1/"; do :; done
+	perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => shift, Listen => 5, ReuseAddr => 1) or die; sleep 1000' "$1" &
+	until ss -Hltn "sport = :$1" | grep -q .; do :; done
 }
-attribute mysqlchk-replication server_args '--reason-phrase --if-not-replica=up'
+printf '[mysqlchk-replication]\nif-not-replica=up\n' >>/etc/mysqlchk/my.cnf
 "#;
 
 fn causes_below_xinetd() -> Vec<Cause> {
@@ -167,7 +184,10 @@ fn causes_below_xinetd() -> Vec<Cause> {
             "",
             FAIL,
             "mysqlchk-status is not in /etc/services, so xinetd does not start it",
-            "attribute mysqlchk-replication disable no; edit mysqlchk-status '{/type/d}'",
+            // The agent and the metrics are looked at from here on.
+            "sed -i '/^service mysqlchk-replication/,/^}/s/disable .*/disable = no/' /etc/xinetd.d/*; \
+             sed -i 's/only_from .*=.*/& 192.0.2.10/' /etc/xinetd.d/mysqlchk-agent; \
+             edit mysqlchk-status '{/type/d}'",
         ),
         cause(
             "no program",
@@ -219,7 +239,8 @@ fn causes_below_xinetd() -> Vec<Cause> {
             "",
             FAIL,
             "note: down: kernel upgrade (alice)",
-            "mysqlchk-ctl down --no-end --reason='kernel upgrade' --owner=alice",
+            "printf '[maintenance]\nmode = down\nreason = kernel upgrade\nby = alice\nsince = 2026-01-01T00:00:00Z\n' \
+             >/var/lib/mysqlchk/maintenance",
         ),
         cause(
             "a note that cannot be used",
@@ -358,8 +379,42 @@ fn causes_below_xinetd() -> Vec<Cause> {
 #[test]
 fn each_cause_below_xinetd_is_named_and_cured() {
     if inside("each_cause_below_xinetd_is_named_and_cured") {
-        examine(&installed("doctor"), &causes_below_xinetd(), XINETD, copy::chroot);
+        examine(&installed("doctor"), &causes_below_xinetd(), &format!("{MARIADB}{XINETD}"), copy::chroot);
     }
+}
+
+/// Words of the same cures for `MySQL`: its plugin, its privileges.
+#[test]
+fn accounts_of_mysql_are_cured_in_its_own_words() {
+    if !inside("accounts_of_mysql_are_cured_in_its_own_words") {
+        return;
+    }
+    let server = Server::start_of(Software::MySql9, &[]);
+    let socket = server.socket();
+    // This server is not in the copy of the host, and knows the users of the host alone: games is one of each Debian.
+    server.sql(
+        "CREATE USER games@localhost IDENTIFIED WITH auth_socket; GRANT REPLICATION CLIENT ON *.* TO games@localhost",
+    );
+    // The admin of the lab, for the clients in the cures.
+    let before = format!(
+        "printf '[client]\\nuser=admin\\npassword={PASSWORD}\\n' >/root/.my.cnf\n\
+         printf '[client]\\nuser=games\\nsocket={0}\\n' >>/etc/mysqlchk/my.cnf\nchgrp games /etc/mysqlchk/my.cnf\n\
+         sql() {{ mysql --socket={0} -e \"$1\"; }}\n{XINETD}\
+         attribute mysqlchk-status user games\nattribute mysqlchk-replication user games\n",
+        socket.display()
+    );
+    let causes = [
+        cause("no account", "--only=mysqlchk-status", FAIL, "cannot log in: ", "sql 'DROP USER games@localhost'"),
+        cause("a missing privilege", "", FAIL, "missing privilege (1227): GRANT REPLICATION CLIENT ON *.*", ""),
+        cause(
+            "a locked account",
+            "",
+            FAIL,
+            "the account is locked (3118)",
+            "sql 'ALTER USER games@localhost ACCOUNT LOCK'",
+        ),
+    ];
+    examine(&installed("mysql"), &causes, &before, copy::chroot);
 }
 
 /// Our units, with a server that is up.
@@ -461,7 +516,7 @@ fn causes_below_systemd() -> Vec<Cause> {
 
 #[test]
 fn each_cause_below_systemd_is_named_and_cured() {
-    examine(&installed("boot"), &causes_below_systemd(), SYSTEMD, copy::boot);
+    examine(&installed("boot"), &causes_below_systemd(), &format!("{MARIADB}{SYSTEMD}"), copy::boot);
 }
 
 /// A configuration whose lines about the checks are right.

@@ -1,6 +1,8 @@
 //! The system users that checks run as.
 
-use std::process::{Command, Stdio};
+use std::fs;
+
+use crate::shell::system;
 
 /// A system user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +16,7 @@ pub(crate) struct Account {
 impl Account {
     /// The user of this name; `None` where there is none. `getent` knows also those that are in no file: a static program does not.
     pub(crate) fn named(name: &str) -> Option<Account> {
-        let found = Command::new("getent").args(["passwd", "--", name]).stdin(Stdio::null()).output().ok()?;
-        Account::read(&String::from_utf8_lossy(&found.stdout))
+        Account::read(&entry("passwd", name)?)
     }
 
     /// Reads a line of `passwd(5)`.
@@ -25,6 +26,20 @@ impl Account {
         let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
         Some(Account { name, uid, gid })
     }
+}
+
+/// The id of a group.
+pub(crate) fn group(name: &str) -> Option<u32> {
+    entry("group", name)?.split(':').nth(2)?.parse().ok()
+}
+
+/// The line of a name in one of the databases of `getent`, or in the file of that database where there is no `getent`.
+fn entry(database: &str, name: &str) -> Option<String> {
+    if let Ok(found) = system("getent").args([database, "--", name]).output() {
+        return Some(String::from_utf8_lossy(&found.stdout).trim_end().to_owned()).filter(|line| !line.is_empty());
+    }
+    let file = fs::read_to_string(format!("/etc/{database}")).ok()?;
+    file.lines().find(|line| line.split(':').next() == Some(name)).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Finds out why a check is down, or will be. Each test is a [`Finding`]; nothing is changed.
 
-mod cure;
 mod haproxy;
 mod limits;
 mod note;
@@ -18,11 +17,16 @@ use check::DEFAULT_BUDGET;
 use client::option_file;
 use serde_json::{Value, json};
 
+use crate::galera;
 use crate::options::{Doctor, Form};
 use crate::say;
+use crate::shell::plain;
 use crate::store::Store;
 use program::Run;
 use service::Service;
+
+/// The longest text of what was found, in characters.
+const FOUND_MAX: usize = 300;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +89,11 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn add(&mut self, finding: Finding) {
+    pub(crate) fn add(&mut self, mut finding: Finding) {
+        // Names of processes and answers of strangers are in it.
+        finding.about = plain(&finding.about);
+        finding.found = plain(&finding.found).chars().take(FOUND_MAX).collect();
+        finding.cure = finding.cure.map(|cure| plain(&cure));
         if self.form == Form::Text {
             // At once: the next test may take a second.
             say(format!("{:4}  {}: {}", finding.level, finding.about, finding.found));
@@ -126,7 +134,7 @@ pub(crate) fn examine(options: &Doctor, store: &Store) -> Result<bool> {
     let on: Vec<&Service> = services.iter().filter(|service| service.is_on).collect();
     let (mut budgets, mut runs) = (Vec::new(), Vec::new());
     for service in &on {
-        let is_alone = on.iter().filter(|other| other.port == service.port).count() == 1;
+        let is_alone = on.iter().filter(|other| other.clashes_with(service)).count() == 1;
         let run =
             if service.is_ours() { examine_service(service, is_alone, has_note, options, &mut report) } else { None };
         if service.is_ours() {
@@ -160,8 +168,13 @@ fn services(options: &Doctor, report: &mut Report) -> Vec<Service> {
     let what = options.only.as_deref().unwrap_or("no check");
     // Not its agent, nor its metrics.
     let is_plain = |service: &&Service, name: &str| service.program_name() == name && service.is_named(name);
-    let plain = |name: &str| services.iter().find(|service| is_plain(service, name));
-    let finding = match option_file::programs().find_map(plain) {
+    let named = |name: &str| services.iter().find(|service| is_plain(service, name));
+    let fit = match options.only.as_deref() {
+        Some(only) => named(only),
+        None if galera::is_node() == Some(true) => named("galera-chk"),
+        None => option_file::programs().find_map(named),
+    };
+    let finding = match fit {
         Some(service) if options.only.is_some() => Finding::fail(what, "is off").cured_by(service.on()),
         Some(service) => Finding::fail("services", "no check is on").cured_by(service.on()),
         None if options.haproxy.is_some() => Finding::ok("services", "no check is installed here"),
@@ -184,22 +197,28 @@ fn examine_service(
     if is_alone {
         port::examine(service, &run, has_note, report);
     }
-    for address in &options.from {
+    // A load balancer does not read metrics.
+    let is_read = service.argument("--format") == Some("prometheus");
+    for address in options.from.iter().filter(|_| !is_read) {
         service.examine_source(*address, &run, report);
     }
     limits::examine(service, options, &run, report);
     Some(run)
 }
 
-/// Services of ours on the same port: one that is not up is the one to turn off.
+/// Services of ours on the same port: on a Galera node it is for `galera-chk`.
 fn clashes(runs: &[(&Service, Option<Run>)], report: &mut Report) {
-    let ours: Vec<_> = runs.iter().filter(|(service, _)| service.is_ours()).collect();
-    for (at, (service, run)) in ours.iter().enumerate() {
-        let Some((other, _)) = ours.iter().take(at).find(|(other, _)| other.port == service.port) else { continue };
-        let is_up = run.as_ref().is_some_and(Run::is_up);
-        let off = if is_up { other } else { service };
+    let ours: Vec<_> = runs.iter().filter(|(service, _)| service.is_ours()).map(|(service, _)| *service).collect();
+    for (at, service) in ours.iter().enumerate() {
+        let Some(other) = ours.iter().take(at).find(|other| other.clashes_with(service)) else { continue };
+        let is_node = galera::is_node();
+        let off =
+            [*service, *other].into_iter().find(|own| (own.program_name() == "galera-chk") != is_node.unwrap_or(false));
+        let cure = off.unwrap_or(service).off();
+        // Whether this is a Galera node is not known while the server is down.
+        let cure = if is_node.is_some() { cure } else { format!("# {cure}") };
         let found = format!("is on, and so is {}: both are for port {}", other.name, service.port);
-        report.add(Finding::fail(&service.name, found).cured_by(off.off()));
+        report.add(Finding::fail(&service.name, found).cured_by(cure));
     }
 }
 

@@ -31,6 +31,17 @@ pub(crate) fn ensure_not_needed(option_file: Option<&Path>, instance: Option<u16
     Ok(())
 }
 
+/// Whether this host is a Galera node; `None` where its server does not say.
+pub(crate) fn is_node() -> Option<bool> {
+    let answer: Value = serde_json::from_slice(&ask(None, None).ok()?.stdout).ok()?;
+    let facts = answer.get("facts").filter(|facts| !facts.is_null())?;
+    Some(is_on(facts))
+}
+
+fn is_on(facts: &Value) -> bool {
+    facts.get("wsrep_on").and_then(Value::as_str).is_some_and(|on| ["1", "ON"].contains(&on))
+}
+
 /// What the `galera-chk` says that was installed with this program, asked as the user of the checks.
 fn ask(option_file: Option<&Path>, instance: Option<u16>) -> io::Result<Output> {
     let beside = env::current_exe().ok().and_then(|path| Some(path.parent()?.join("galera-chk")));
@@ -51,7 +62,7 @@ fn ask(option_file: Option<&Path>, instance: Option<u16>) -> io::Result<Output> 
 
 fn judge(facts: &Value) -> Result<()> {
     let text = |name: &str| facts.get(name).and_then(Value::as_str).unwrap_or_default();
-    if !["1", "ON"].contains(&text("wsrep_on")) {
+    if !is_on(facts) {
         return Ok(());
     }
     let status = text("wsrep_cluster_status");

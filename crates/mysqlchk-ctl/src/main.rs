@@ -5,6 +5,7 @@ mod doctor;
 mod galera;
 mod options;
 mod processes;
+mod shell;
 mod sockets;
 mod store;
 

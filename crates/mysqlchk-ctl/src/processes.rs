@@ -1,6 +1,7 @@
 //! The processes of this host, as `/proc` shows them (proc(5)).
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// A process.
@@ -21,12 +22,30 @@ impl Process {
         })
     }
 
-    /// The process of this name that has our network: one of a container has its own ports.
-    pub(crate) fn here(name: &str) -> Option<Process> {
+    /// The daemon of this name that has our network: one of a container has its own ports. Anybody can give a process a name, so
+    /// it must be root's, and run a program of that name that is root's as well.
+    pub(crate) fn daemon(name: &str) -> Option<Process> {
         let own = fs::read_link("/proc/self/ns/net").ok();
+        let has_our_network = |process: &Process| fs::read_link(process.path("ns/net")).ok() == own;
         Process::all()
             .filter(|process| process.name == name)
-            .find(|process| fs::read_link(process.path("ns/net")).ok() == own)
+            .find(|process| process.is_roots(name) && has_our_network(process))
+    }
+
+    fn is_roots(&self, program: &str) -> bool {
+        let status = fs::read_to_string(self.path("status")).unwrap_or_default();
+        let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        let is_root = ids.is_some_and(|ids| ids.split_whitespace().all(|id| id == "0"));
+        let path = fs::read_link(self.path("exe")).unwrap_or_default();
+        let owner = fs::metadata(self.path("exe")).map(|about| about.uid());
+        is_root && owner.is_ok_and(|owner| owner == 0) && path.file_name().is_some_and(|name| name == program)
+    }
+
+    /// The unit of systemd that it belongs to.
+    pub(crate) fn unit(&self) -> Option<String> {
+        let groups = fs::read_to_string(self.path("cgroup")).ok()?;
+        let last = groups.lines().find_map(|line| line.strip_prefix("0::"))?.rsplit('/').next()?.to_owned();
+        last.ends_with(".service").then_some(last)
     }
 
     /// The first process that has the socket of this inode open.

@@ -13,6 +13,8 @@ use client::trusted;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
+use crate::shell::quoted;
+
 /// How long another writer is waited for: a change takes milliseconds.
 const LOCK_MAX: Duration = Duration::from_secs(5);
 /// How often the lock is tried.
@@ -33,7 +35,7 @@ impl Store {
         if self.file == Path::new(DEFAULT_FILE) {
             return format!("mysqlchk-ctl {subcommand}");
         }
-        format!("mysqlchk-ctl --maintenance-file='{}' {subcommand}", self.file.display())
+        format!("mysqlchk-ctl --maintenance-file={} {subcommand}", quoted(&self.file.display().to_string()))
     }
 
     /// The notes; `None` when there is no file.

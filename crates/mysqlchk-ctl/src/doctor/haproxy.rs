@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use client::duration;
 
-use super::cure::{pattern, quoted, replacement};
 use super::{Finding, Report};
+use crate::shell::{pattern, quoted, replacement};
 
 /// A configuration is a few hundred lines; the bound is for anything else.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
@@ -20,14 +20,13 @@ const MYSQL_PORT: u16 = 3306;
 const DEFAULT_INTER: Duration = Duration::from_secs(2);
 
 /// Words of 2009 that stop a modern HAProxy (measured on 2.6 and 3.2), and what they are now; `None` for nothing.
-const WORDS_OF_2009: [(&str, Option<&str>); 7] = [
+const WORDS_OF_2009: [(&str, Option<&str>); 6] = [
     ("contimeout", Some("timeout connect")),
     ("clitimeout", Some("timeout client")),
     ("srvtimeout", Some("timeout server")),
     ("redispatch", Some("option redispatch")),
     ("nbproc", None),
     ("debug", None),
-    ("quiet", None),
 ];
 
 /// A configuration.
@@ -235,7 +234,7 @@ impl Configuration {
                 findings.extend(self.examine_patience(section, server, &name, *budget));
             } else {
                 let found = format!("{name} is checked on port {port} without `option httpchk`: whoever accepts is up");
-                let cure = self.edit(&section.head, r"a\    option httpchk GET /");
+                let cure = self.edit(&section.head, r"s/$/\n    option httpchk GET \//");
                 findings.push(Finding::fail(self.place(server.line), found).cured_by(cure));
             }
         } else if is_http && port == Some(MYSQL_PORT) && !connects_elsewhere {
@@ -263,7 +262,7 @@ impl Configuration {
                 "{name} tracks a server of {}, and {} has no `http-check disable-on-404`",
                 tracked.name, lacking.name
             );
-            let cure = self.edit(&lacking.head, r"a\    http-check disable-on-404");
+            let cure = self.edit(&lacking.head, r"s/$/\n    http-check disable-on-404/");
             findings.push(Finding::fail(self.place(server.line), found).cured_by(cure));
         }
     }
@@ -286,7 +285,7 @@ impl Configuration {
             Some(line) => {
                 self.edit(line, &format!(r"s/\(timeout[[:blank:]]*check[[:blank:]]*\)[^[:blank:]]*/\1{longer}/"))
             }
-            None => self.edit(&section.head, &format!(r"a\    timeout check {longer}")),
+            None => self.edit(&section.head, &format!(r"s/$/\n    timeout check {longer}/")),
         };
         Some(Finding::warn(self.place(server.line), found).cured_by(cure))
     }
@@ -341,9 +340,11 @@ impl Configuration {
         format!("{}:{}", self.file.display(), line.number)
     }
 
-    /// The command that changes a line.
+    /// The command that changes a line, where it still begins with the same word: another cure may have moved it.
     fn edit(&self, line: &Line, change: &str) -> String {
-        format!("sed -i {} {}", quoted(&format!("{}{change}", line.number)), quoted(&self.file.display().to_string()))
+        let first = pattern(line.words.first().map(String::as_str).unwrap_or_default());
+        let program = format!("{}{{/^[[:blank:]]*{first}/{change}}}", line.number);
+        format!("sed -i {} {}", quoted(&program), quoted(&self.file.display().to_string()))
     }
 }
 

@@ -8,6 +8,9 @@ use client::duration;
 use super::{Finding, Report};
 use crate::store::Store;
 
+/// A note without an end is older than this when somebody has forgotten it.
+const FORGOTTEN: Duration = Duration::from_secs(4 * 60 * 60);
+
 /// Whether one is in force.
 pub(super) fn examine(store: &Store, report: &mut Report) -> bool {
     let now = SystemTime::now();
@@ -26,7 +29,10 @@ pub(super) fn examine(store: &Store, report: &mut Report) -> bool {
         let only = Some(&note.group).filter(|group| *group != ALL_PROGRAMS).map(|group| format!(" --only={group}"));
         let instance = note.instance.map(|port| format!(" --instance={port}"));
         let up = store.command("up") + &only.unwrap_or_default() + &instance.unwrap_or_default();
-        report.add(Finding::fail("note", format!("{}{age}{end}", note.verdict(now))).cured_by(up));
+        let finding = Finding::fail("note", format!("{}{age}{end}", note.verdict(now)));
+        // Somebody is at work, or a hook of a restart.
+        let is_forgotten = note.until.is_none() && note.since.is_none_or(|since| since + FORGOTTEN < now);
+        report.add(finding.cured_by(if is_forgotten { up } else { format!("# {up}") }));
     }
     if in_force.is_empty() {
         report.add(Finding::ok("note", "none is in force"));

@@ -1,29 +1,29 @@
 //! What a service runs: that it can be run, and what it answers to its own user.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use check::DEFAULT_BUDGET;
 use client::{duration, options};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use serde_json::Value;
 
-use super::cure::quoted;
 use super::service::{Service, Setting};
 use super::{Finding, Report, reason};
-use crate::account::Account;
+use crate::account::{self, Account};
+use crate::shell::quoted;
 
 /// How many runs are timed.
 const RUNS: usize = 20;
 /// How much longer than its budget a check may take until it is ended.
 const GRACE: Duration = Duration::from_secs(5);
-/// An answer is longer than no page of a manual.
+/// What is read of what a check writes, in bytes.
 const ANSWER_MAX: u64 = 256 * 1024;
 
 /// A check as its user sees it.
@@ -48,6 +48,15 @@ impl Run {
         values.next_back().map(str::to_owned)
     }
 
+    /// Whether an option could lead elsewhere than to the socket.
+    pub(super) fn may_ask_elsewhere(&self) -> bool {
+        let is_elsewhere = |option: &String| {
+            ["--host", "--port", "--protocol"].iter().any(|long| option.starts_with(long))
+                || ["-h", "-P", "-S", "-u"].iter().any(|short| option.starts_with(short))
+        };
+        self.options.iter().any(is_elsewhere)
+    }
+
     pub(super) fn option_file(&self) -> String {
         self.option("--defaults-file").unwrap_or_else(|| options::DEFAULT_FILE.to_owned())
     }
@@ -55,21 +64,30 @@ impl Run {
 
 /// Runs the check of a service; `None` where it cannot be run.
 pub(super) fn examine(service: &Service, has_note: bool, report: &mut Report) -> Option<Run> {
-    let Some(account) = Account::named(&service.user) else {
+    let Some(mut account) = Account::named(&service.user) else {
         let found = format!("its user {} does not exist", service.user);
         let cure = format!("useradd --system --no-create-home --shell /usr/sbin/nologin {}", quoted(&service.user));
         report.add(Finding::fail(&service.name, found).cured_by(service.and_reload(&cure)));
         return None;
     };
-    if let Some(finding) = of_file(service, &account) {
-        report.add(finding);
+    if let Some(gid) = service.group.as_deref().and_then(account::group) {
+        account.gid = gid;
+    }
+    let shown = match of_file(service, &account) {
+        Ok(()) => output(service, &account, &["--print-defaults"], DEFAULT_BUDGET + GRACE),
+        Err(finding) => {
+            report.add(finding);
+            return None;
+        }
+    };
+    if shown.is_empty() {
+        report.add(of_rights(service, &account));
         return None;
     }
     report.add(Finding::ok(&service.name, format!("runs {} as {}", service.program.display(), service.user)));
     if let Some(finding) = selinux(service) {
         report.add(finding);
     }
-    let shown = output(service, &account, &["--print-defaults"], DEFAULT_BUDGET + GRACE);
     let lines = shown.lines().skip(1).map(str::to_owned).chain(in_pairs(&service.arguments));
     let mut run =
         Run { verdict: String::new(), reason: String::new(), budget: DEFAULT_BUDGET, options: lines.collect() };
@@ -139,35 +157,41 @@ fn of_times(service: &Service, run: &Run, mut times: Vec<Duration>) -> Finding {
     Finding::warn(&service.name, found).cured_by(cure)
 }
 
-/// Whether the program is there, and this user may run it.
-fn of_file(service: &Service, account: &Account) -> Option<Finding> {
+/// Whether the program is there; one that is run as root must be root's.
+fn of_file(service: &Service, account: &Account) -> Result<(), Finding> {
     let path = &service.program;
-    let about = match fs::metadata(path) {
-        Ok(about) => about,
-        Err(error) => {
-            let why =
-                if error.kind() == ErrorKind::NotFound { "no such file".to_owned() } else { error.kind().to_string() };
-            let found = format!("cannot find its program {}: {why}", path.display());
-            let finding = Finding::fail(&service.name, found);
-            let here = beside_us(service.program_name());
-            return Some(match here {
-                Some(here) => finding.cured_by(service.set(Setting::Program, &here.display().to_string())),
-                None => finding.cured_by("# install the package, or correct the path"),
-            });
+    let about = fs::metadata(path).map_err(|error| {
+        let why =
+            if error.kind() == ErrorKind::NotFound { "no such file".to_owned() } else { error.kind().to_string() };
+        let finding = Finding::fail(&service.name, format!("cannot find its program {}: {why}", path.display()));
+        match beside_us(service.program_name()) {
+            Some(here) => finding.cured_by(service.set(Setting::Program, &here.display().to_string())),
+            None => finding.cured_by("# install the package, or correct the path"),
         }
-    };
-    let may_run = |path: &Path| fs::metadata(path).is_ok_and(|about| may_execute(&about, account));
-    let (path, mode) = if may_execute(&about, account) {
-        (path.ancestors().skip(1).find(|directory| !may_run(directory))?, "a+x")
-    } else {
-        (path.as_path(), "755")
-    };
-    let found = format!("{} may not run {}: see {}", service.user, service.program.display(), path.display());
-    let cure = format!("chmod {mode} {}", quoted(&path.display().to_string()));
-    Some(Finding::fail(&service.name, found).cured_by(service.and_reload(&cure)))
+    })?;
+    if account.uid == 0 && (about.uid() != 0 || about.mode() & 0o022 != 0) {
+        let found = format!("{} is run as root, and others may change it", path.display());
+        return Err(Finding::fail(&service.name, found));
+    }
+    Ok(())
 }
 
-/// By owner, group and mode; further groups and ACLs are not looked at where they would allow it.
+/// Why this user cannot run a program that is there.
+fn of_rights(service: &Service, account: &Account) -> Finding {
+    let path = &service.program;
+    let closed = path.ancestors().find(|path| !fs::metadata(path).is_ok_and(|about| may_execute(&about, account)));
+    let Some(closed) = closed else {
+        return Finding::fail(&service.name, format!("{} cannot be run by {}", path.display(), service.user));
+    };
+    let found = format!("{} may not run {}: see {}", service.user, path.display(), closed.display());
+    let mode = if closed == path { "755" } else { "a+x" };
+    let cure = service.and_reload(&format!("chmod {mode} {}", quoted(&closed.display().to_string())));
+    // The directory of a person is closed on purpose.
+    let cure = if path.starts_with("/usr") { cure } else { format!("# {cure}") };
+    Finding::fail(&service.name, found).cured_by(cure)
+}
+
+/// By owner, group and mode.
 pub(super) fn may_execute(about: &fs::Metadata, account: &Account) -> bool {
     let class = if about.uid() == account.uid {
         6
@@ -215,7 +239,7 @@ fn output(service: &Service, account: &Account, more: &[&str], limit: Duration) 
     if answer.is_none() {
         let _ = child.kill();
     }
-    end(child);
+    let _ = child.wait();
     answer.unwrap_or_default()
 }
 
@@ -225,7 +249,7 @@ fn read_until(mut stdout: ChildStdout, end: Instant) -> Option<String> {
     let mut chunk = [0; 4096];
     loop {
         let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).ok()?;
-        let ready = poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&left)).ok()?;
+        let ready = retry_on_intr(|| poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&left))).ok()?;
         let length = if ready == 0 { return None } else { stdout.read(&mut chunk).ok()? };
         bytes.extend(chunk.get(..length)?);
         if length == 0 {
@@ -237,24 +261,19 @@ fn read_until(mut stdout: ChildStdout, end: Instant) -> Option<String> {
     }
 }
 
-fn end(mut child: Child) {
-    let _ = child.wait();
-}
-
+/// In a session of its own: a program of another user shall not reach the terminal of root.
 fn as_user(service: &Service, account: &Account) -> Command {
-    let program: &OsStr = service.program.as_os_str();
-    if !rustix::process::geteuid().is_root() {
-        return Command::new(program);
+    let mut command = Command::new("/usr/bin/setsid");
+    if rustix::process::geteuid().is_root() {
+        if service.has_all_groups {
+            // The standard library sets no other groups.
+            command.arg("/usr/bin/setpriv").arg(format!("--reuid={}", account.uid));
+            command.arg(format!("--regid={}", account.gid)).args(["--init-groups", "--"]);
+        } else {
+            command.uid(account.uid).gid(account.gid);
+        }
     }
-    if service.has_all_groups {
-        // The standard library sets no other groups.
-        let mut command = Command::new("/usr/bin/setpriv");
-        command.arg(format!("--reuid={}", account.uid)).arg(format!("--regid={}", account.gid));
-        command.args(["--init-groups", "--"]).arg(program);
-        return command;
-    }
-    let mut command = Command::new(program);
-    command.uid(account.uid).gid(account.gid);
+    command.arg(&service.program);
     command
 }
 

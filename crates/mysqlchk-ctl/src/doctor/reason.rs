@@ -1,5 +1,6 @@
 //! The cure for what a check says. The words are those of docs/reasons.md.
 
+use std::fs;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -7,10 +8,19 @@ use std::time::Duration;
 
 use client::options::DEFAULT_SOCKET;
 
-use super::cure::quoted;
-use super::program::Run;
+use super::program::{Run, may_execute};
 use super::service::Service;
 use crate::account::Account;
+use crate::shell::quoted;
+
+/// The account that checks log in as, unless told otherwise.
+const DEFAULT_USER: &str = "mysqlchk";
+/// Where our files are: what is elsewhere may have its rights on purpose.
+const OURS: &str = "/etc/mysqlchk";
+/// An account belongs to a server, and a replica must not have a transaction of its own.
+const HERE: &str = "SET sql_log_bin = 0; ";
+/// For what a person has to look at.
+const NO_CURE: &str = "# docs/reasons.md has the cure";
 
 /// How long a server may take to greet.
 const GREETING: Duration = Duration::from_secs(1);
@@ -22,6 +32,8 @@ struct Asked<'a> {
     /// The user of the system.
     account: &'a Account,
     socket: String,
+    /// Whether it may be another server than that of the socket.
+    may_be_elsewhere: bool,
     has_password: bool,
     option_file: String,
 }
@@ -29,14 +41,18 @@ struct Asked<'a> {
 /// What cures the reason of a check that is not up.
 pub(super) fn cure(run: &Run, service: &Service, account: &Account) -> String {
     let asked = Asked {
-        user: run.option("--user").unwrap_or_else(|| "mysqlchk".to_owned()),
+        user: run.option("--user").unwrap_or_else(|| DEFAULT_USER.to_owned()),
         account,
         socket: run.option("--socket").unwrap_or_else(|| DEFAULT_SOCKET.to_owned()),
+        may_be_elsewhere: run.may_ask_elsewhere(),
         has_password: run.option("--password").is_some(),
         option_file: run.option_file(),
     };
     if run.reason.starts_with("no verdict within") && service.argument("--timeout").is_some() {
         return service.set_argument("--timeout", "900ms");
+    }
+    if run.reason == "no replication is configured" {
+        return format!("# on a server that is not a replica: {}", service.off());
     }
     let is_mariadb = || greeting(&asked.socket).is_none_or(|greeting| is_mariadb(&greeting));
     asked.cure(&run.reason, is_mariadb)
@@ -48,91 +64,97 @@ impl Asked<'_> {
         if reason.starts_with("cannot read option file") {
             return self.cure_of_file(reason);
         }
+        if has("permission denied") && has("cannot connect to") {
+            return self.open_directory(Path::new(&self.socket)).unwrap_or_else(|| NO_CURE.to_owned());
+        }
+        if has("maintenance") {
+            return "# mysqlchk-ctl up".to_owned();
+        }
         if has("access denied") || has("authentication plugin `") {
             return self.cure_of_account(is_mariadb());
         }
-        if let Some((_, grant)) = reason.split_once(": GRANT ") {
-            let client = self.client(is_mariadb());
-            return format!("{client} -e {}", quoted(&format!("GRANT {grant} TO {}@localhost", self.user)));
-        }
-        let statement = if has("the account is locked") {
-            Some(format!("ALTER USER {}@localhost ACCOUNT UNLOCK", self.user))
+        let name = self.name();
+        let statement = if let Some((_, grant)) = reason.split_once(": GRANT ") {
+            format!("{HERE}GRANT {grant} TO {name}")
+        } else if has("the account is locked") {
+            format!("{HERE}ALTER USER {name} ACCOUNT UNLOCK")
         } else if has("this host is blocked") {
-            Some("FLUSH HOSTS".to_owned())
-        } else if has("offline_mode is ON") {
-            Some("SET GLOBAL offline_mode = OFF".to_owned())
+            let is_mariadb = is_mariadb();
+            let statement = if is_mariadb { "FLUSH HOSTS" } else { "TRUNCATE performance_schema.host_cache" };
+            return self.run(is_mariadb, statement);
         } else {
-            None
+            // What is wrong with a server or its replication has no cure that fits all.
+            return NO_CURE.to_owned();
         };
-        if let Some(statement) = statement {
-            return format!("{} -e {}", self.client(is_mariadb()), quoted(&statement));
-        }
-        if has("permission denied") && has("cannot connect to") {
-            let closed = Path::new(&self.socket).ancestors().skip(1).find(|directory| !self.may_enter(directory));
-            let directory = closed.unwrap_or(Path::new(&self.socket)).display().to_string();
-            return format!("chmod a+x {}", quoted(&directory));
-        }
-        if has("maintenance") {
-            return "mysqlchk-ctl up".to_owned();
-        }
-        // What is wrong with a server or its replication has no cure that fits all.
-        "# docs/reasons.md has the cure".to_owned()
+        self.run(is_mariadb(), &statement)
     }
 
     /// An option file that this user cannot use.
     fn cure_of_file(&self, reason: &str) -> String {
+        let path = Path::new(&self.option_file);
         let file = quoted(&self.option_file);
         if reason.contains("others may write it") {
             return format!("chmod go-w {file}");
         }
         if reason.contains("permission denied") {
-            let closed = Path::new(&self.option_file).ancestors().skip(1).find(|directory| !self.may_enter(directory));
-            return match closed {
-                Some(directory) => format!("chmod a+x {}", quoted(&directory.display().to_string())),
-                None => format!("chgrp {} {file} && chmod 640 {file}", self.account.gid),
-            };
+            return self.open_directory(path).unwrap_or_else(|| {
+                let cure = format!("chgrp {} {file} && chmod 640 {file}", self.account.gid);
+                // A file elsewhere may hold the password of somebody else.
+                if path.starts_with(OURS) { cure } else { format!("# {cure}") }
+            });
         }
-        format!("# write {}, or correct --defaults-file", self.option_file)
+        format!("# write {file}, or correct --defaults-file")
     }
 
-    fn may_enter(&self, directory: &Path) -> bool {
-        std::fs::metadata(directory).is_ok_and(|about| super::program::may_execute(&about, self.account))
+    /// Lets the user into the directory above a file that is closed to it.
+    fn open_directory(&self, file: &Path) -> Option<String> {
+        let may_enter = |directory: &Path| fs::metadata(directory).is_ok_and(|about| may_execute(&about, self.account));
+        let closed = file.ancestors().skip(1).find(|directory| !may_enter(directory))?;
+        let cure = format!("chmod a+x {}", quoted(&closed.display().to_string()));
+        // The directory of a person is closed on purpose.
+        Some(if closed.starts_with(OURS) || closed.starts_with("/run") { cure } else { format!("# {cure}") })
     }
 
     /// An account that the server lets in without a password: the system user of its name.
     fn cure_of_account(&self, is_mariadb: bool) -> String {
-        let (user, client) = (&self.user, self.client(is_mariadb));
+        let name = self.name();
         if self.has_password {
-            let file = &self.option_file;
-            return format!(
-                "# {client} -e \"ALTER USER {user}@localhost IDENTIFIED BY '...'\", with the password of {file}"
-            );
+            let how = self.run(is_mariadb, &format!("{HERE}ALTER USER {name} IDENTIFIED BY '...'"));
+            return format!("# {} (the password is that of {})", how.trim_start_matches("# "), self.option_file);
         }
-        let name = if *user == self.account.name { String::new() } else { format!(" AS '{}'", self.account.name) };
-        let statements = if is_mariadb {
-            format!(
-                "CREATE USER IF NOT EXISTS {user}@localhost; \
-                 ALTER USER {user}@localhost IDENTIFIED VIA unix_socket{}",
-                name.replace(" AS ", " USING ")
-            )
-        } else {
-            format!(
-                "INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'; \
-                 CREATE USER IF NOT EXISTS {user}@localhost IDENTIFIED WITH auth_socket{name}; \
-                 ALTER USER {user}@localhost IDENTIFIED WITH auth_socket{name}"
-            )
-        };
+        if self.user != self.account.name {
+            let (user, system) = (&self.user, &self.account.name);
+            return format!("# {user} is not the name of the system user {system}: make them one, or set a password");
+        }
+        let plugin = if is_mariadb { "VIA unix_socket" } else { "WITH auth_socket" };
+        let mut statements = format!("{HERE}CREATE USER IF NOT EXISTS {name} IDENTIFIED {plugin}");
+        // That of the checks alone is ours to change.
+        if self.user == DEFAULT_USER {
+            statements = format!("{statements}; ALTER USER {name} IDENTIFIED {plugin}");
+        }
+        let made = self.run(is_mariadb, &statements);
+        if is_mariadb || made.starts_with('#') {
+            return made;
+        }
         // The plugin may be there.
-        let force = if is_mariadb { "" } else { " --force" };
-        format!("{client}{force} -e \"{statements}\"")
+        let install = self.run(is_mariadb, "INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'");
+        format!("{install} || true; {made}")
     }
 
-    fn client(&self, is_mariadb: bool) -> String {
+    /// The account, as SQL has it.
+    fn name(&self) -> String {
+        format!("'{}'@'localhost'", self.user.replace('\\', r"\\").replace('\'', "''"))
+    }
+
+    /// The command that runs a statement.
+    fn run(&self, is_mariadb: bool, statement: &str) -> String {
         let client = if is_mariadb { "mariadb" } else { "mysql" };
-        match self.socket.as_str() {
-            DEFAULT_SOCKET => client.to_owned(),
-            socket => format!("{client} --socket={}", quoted(socket)),
-        }
+        let socket = match self.socket.as_str() {
+            DEFAULT_SOCKET => String::new(),
+            socket => format!(" --socket={}", quoted(socket)),
+        };
+        let elsewhere = if self.may_be_elsewhere { "# on the server that the check asks: " } else { "" };
+        format!("{elsewhere}{client}{socket} -e {}", quoted(statement))
     }
 }
 
@@ -156,46 +178,63 @@ fn is_mariadb(greeting: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn asked(account: &Account, has_password: bool) -> Asked<'_> {
-        let (user, socket) = ("mysqlchk".to_owned(), DEFAULT_SOCKET.to_owned());
-        Asked { user, account, socket, has_password, option_file: "/nowhere/my.cnf".into() }
+    fn asked<'a>(user: &str, account: &'a Account) -> Asked<'a> {
+        Asked {
+            user: user.to_owned(),
+            account,
+            socket: DEFAULT_SOCKET.to_owned(),
+            may_be_elsewhere: false,
+            has_password: false,
+            option_file: "/nowhere/my.cnf".to_owned(),
+        }
     }
 
     #[test]
     fn a_reason_has_its_cure() {
         let account = Account { name: "mysqlchk".into(), uid: 998, gid: 997 };
-        let of = |reason: &str, is_mariadb: bool| asked(&account, false).cure(reason, || is_mariadb);
         for (reason, is_mariadb, expected) in [
             (
                 "cannot log in: access denied (1698)",
                 true,
-                "mariadb -e \"CREATE USER IF NOT EXISTS mysqlchk@localhost; ALTER USER mysqlchk@localhost IDENTIFIED VIA unix_socket\"",
-            ),
-            (
-                "cannot log in: authentication plugin `sha256_password` is not supported",
-                false,
-                "mysql --force -e \"INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'; CREATE USER IF NOT EXISTS mysqlchk@localhost \
-                 IDENTIFIED WITH auth_socket; ALTER USER mysqlchk@localhost IDENTIFIED WITH auth_socket\"",
-            ),
-            (
-                "cannot query: missing privilege (1227): GRANT SLAVE MONITOR ON *.*",
-                true,
-                "mariadb -e 'GRANT SLAVE MONITOR ON *.* TO mysqlchk@localhost'",
+                r"mariadb -e 'SET sql_log_bin = 0; CREATE USER IF NOT EXISTS '\''mysqlchk'\''@'\''localhost'\'' IDENTIFIED VIA unix_socket; ALTER USER '\''mysqlchk'\''@'\''localhost'\'' IDENTIFIED VIA unix_socket'",
             ),
             (
                 "cannot query: missing privilege (1227): GRANT REPLICATION CLIENT ON *.*",
                 false,
-                "mysql -e 'GRANT REPLICATION CLIENT ON *.* TO mysqlchk@localhost'",
+                r"mysql -e 'SET sql_log_bin = 0; GRANT REPLICATION CLIENT ON *.* TO '\''mysqlchk'\''@'\''localhost'\'''",
             ),
             ("cannot log in: this host is blocked (1129)", true, "mariadb -e 'FLUSH HOSTS'"),
+            ("cannot log in: this host is blocked (1129)", false, "mysql -e 'TRUNCATE performance_schema.host_cache'"),
             ("cannot read option file F: others may write it (mode 0666)", true, "chmod go-w /nowhere/my.cnf"),
-            ("applier is `No`, not `Yes` (error 1062)", true, "# docs/reasons.md has the cure"),
+            ("applier is `No`, not `Yes` (error 1062)", true, NO_CURE),
         ] {
-            assert_eq!(of(reason, is_mariadb), expected, "{reason}");
+            assert_eq!(asked("mysqlchk", &account).cure(reason, || is_mariadb), expected, "{reason}");
         }
-        let other = Account { name: "nobody".into(), ..account.clone() };
-        assert!(asked(&other, false).cure("access denied", || true).contains("unix_socket USING 'nobody'"));
-        assert!(asked(&account, true).cure("access denied", || true).starts_with('#'));
+        let of_mysql =
+            asked("mysqlchk", &account).cure("authentication plugin `sha256_password` is not supported", || false);
+        assert!(
+            of_mysql.starts_with("mysql -e 'INSTALL PLUGIN") && of_mysql.contains("|| true; mysql -e"),
+            "{of_mysql}"
+        );
+    }
+
+    #[test]
+    fn a_cure_that_could_harm_is_for_a_person() {
+        let root = Account { name: "root".into(), uid: 0, gid: 0 };
+        let account = Account { name: "mysqlchk".into(), uid: 998, gid: 997 };
+        let denied = |asked: Asked| asked.cure("cannot log in: access denied (1698)", || true);
+        // The account of somebody else is never changed.
+        assert!(denied(asked("root", &account)).starts_with('#'));
+        assert!(!denied(asked("root", &root)).contains("ALTER"));
+        assert!(denied(Asked { has_password: true, ..asked("mysqlchk", &account) }).starts_with('#'));
+        assert!(denied(Asked { may_be_elsewhere: true, ..asked("mysqlchk", &account) }).starts_with('#'));
+        // A name is a name, also for a shell.
+        let strange = Account { name: "a'$(id)".into(), uid: 998, gid: 997 };
+        let cure = denied(asked("a'$(id)", &strange));
+        assert_eq!(
+            cure,
+            r"mariadb -e 'SET sql_log_bin = 0; CREATE USER IF NOT EXISTS '\''a'\'''\''$(id)'\''@'\''localhost'\'' IDENTIFIED VIA unix_socket'"
+        );
     }
 
     #[test]

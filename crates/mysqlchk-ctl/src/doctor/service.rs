@@ -21,6 +21,8 @@ pub(super) struct Service {
     pub(super) arguments: Vec<String>,
     pub(super) environment: Vec<(String, String)>,
     pub(super) user: String,
+    /// Its group; `None` for that of its user.
+    pub(super) group: Option<String>,
     /// Whether it has the other groups of its user as well.
     pub(super) has_all_groups: bool,
     /// The address it listens on; `None` for all.
@@ -52,7 +54,6 @@ pub(super) struct Limits {
 pub(super) enum Setting {
     Program,
     Arguments,
-    OnlyFrom,
     Rate,
     AtOnce,
     PerSource,
@@ -62,6 +63,16 @@ impl Service {
     /// The last part of the path of its program.
     pub(super) fn program_name(&self) -> &str {
         self.program.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// Whether both are for the same port of the same address; a service does so with itself.
+    pub(super) fn clashes_with(&self, other: &Service) -> bool {
+        self.port == other.port && (self.ip == other.ip || self.ip.is_none() || other.ip.is_none())
+    }
+
+    /// Whether its super-server lets this address in; `None` where that is not known.
+    pub(super) fn lets_in(&self, address: IpAddr) -> Option<bool> {
+        admits(&self.only_from, address)
     }
 
     /// Whether it is the one that answers HAProxy, and not its agent or its metrics.
@@ -156,22 +167,23 @@ impl Service {
             report.add(Finding::fail(about, format!("it listens on {ip}, which other hosts cannot reach")).cured_by(
                 match &self.by {
                     By::Xinetd(entry) => entry.unset("bind"),
-                    By::Systemd(_) => format!("# systemctl edit {}.socket: ListenStream={}", self.name, self.port),
+                    By::Systemd(_) => format!("# systemctl edit {}: ListenStream={}", self.name, self.port),
                 },
             ));
             return;
         }
-        match admits(&self.only_from, address) {
+        let list = self.only_from.join(" ");
+        match self.lets_in(address) {
             Some(true) => {}
             Some(false) => {
-                let word = self.word(Setting::OnlyFrom);
-                let list = format!("{} {address}", self.only_from.join(" "));
-                let found = format!("{word} does not have it");
-                report.add(Finding::fail(about, found).cured_by(self.set(Setting::OnlyFrom, &list)));
+                let finding = Finding::fail(about, "only_from does not have it");
+                report.add(match &self.by {
+                    By::Xinetd(entry) => finding.cured_by(entry.set("only_from", &format!("{list} {address}"))),
+                    By::Systemd(_) => finding,
+                });
                 return;
             }
             None => {
-                let list = self.only_from.join(" ");
                 report.add(Finding::warn(about, format!("only_from is `{list}`: doctor reads addresses alone")));
                 return;
             }

@@ -3,18 +3,17 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use client::option_file;
 
-use super::cure::quoted;
 use super::service::{By, Limits, Service, Setting};
 use super::{Finding, Report};
+use crate::shell::{quoted, system};
 
 /// What is asked of a socket and of an instance of its service.
 const PROPERTIES: &str = "Id,LoadState,ActiveState,UnitFileState,Result,NeedDaemonReload,Listen,MaxConnections,\
-    MaxConnectionsPerSource,TriggerLimitIntervalUSec,TriggerLimitBurst,ExecStart,User,Environment";
+    MaxConnectionsPerSource,TriggerLimitIntervalUSec,TriggerLimitBurst,ExecStart,User,Group,Environment,MainPID";
 
 type Properties = HashMap<String, String>;
 
@@ -25,6 +24,10 @@ pub(super) struct Unit {
     listens: String,
     /// What answers.
     answers: String,
+    /// The words before the program where it accepts by itself; empty otherwise.
+    before: String,
+    /// The process that listens: that of systemd, or of a service that accepts by itself.
+    process: u32,
 }
 
 pub(super) fn services(report: &mut Report) -> Vec<Service> {
@@ -43,7 +46,12 @@ pub(super) fn services(report: &mut Report) -> Vec<Service> {
         };
         let [socket, instance, busy] =
             units.each_ref().map(|unit| shown.iter().find(|shown| value(shown, "Id") == unit));
-        let unit = |listens: &str, answers: &str| Unit { listens: listens.to_owned(), answers: answers.to_owned() };
+        let unit = |listens: &str, answers: &str| Unit {
+            listens: listens.to_owned(),
+            answers: answers.to_owned(),
+            before: String::new(),
+            process: 1,
+        };
         if let (Some(socket), Some(instance)) = (is_there(socket), is_there(instance)) {
             let unit = unit(&units[0], &format!("{program}@.service"));
             services.extend(service(unit, socket, instance, report));
@@ -60,8 +68,8 @@ fn is_there(shown: Option<&Properties>) -> Option<&Properties> {
 }
 
 fn show(units: &[String]) -> Option<Vec<Properties>> {
-    let mut show = Command::new("systemctl");
-    let done = show.args(["show", "--property", PROPERTIES]).args(units).stdin(Stdio::null()).output().ok()?;
+    let mut show = system("systemctl");
+    let done = show.args(["show", "--property", PROPERTIES]).args(units).output().ok()?;
     Some(read(&String::from_utf8_lossy(&done.stdout)))
 }
 
@@ -78,7 +86,7 @@ fn value<'a>(shown: &'a Properties, name: &str) -> &'a str {
     shown.get(name).map(String::as_str).unwrap_or_default()
 }
 
-fn service(unit: Unit, socket: &Properties, instance: &Properties, report: &mut Report) -> Option<Service> {
+fn service(mut unit: Unit, socket: &Properties, instance: &Properties, report: &mut Report) -> Option<Service> {
     let is_enabled = value(socket, "UnitFileState") == "enabled";
     let state = value(socket, "ActiveState");
     let is_on = is_enabled || state == "active" || state == "failed";
@@ -90,6 +98,8 @@ fn service(unit: Unit, socket: &Properties, instance: &Properties, report: &mut 
     if let Some(at) = words.iter().position(|word| word == "--inetd") {
         // `systemd-socket-activate --listen=9200 --accept --inetd PROGRAM ...`
         let own: Vec<String> = words.drain(..=at).collect();
+        unit.before = own.join(" ") + " ";
+        unit.process = value(instance, "MainPID").parse().unwrap_or(0);
         listen = own.into_iter().find_map(|word| word.strip_prefix("--listen=").map(str::to_owned)).unwrap_or_default();
     }
     let mut words = words.into_iter();
@@ -104,6 +114,7 @@ fn service(unit: Unit, socket: &Properties, instance: &Properties, report: &mut 
         arguments: words.collect(),
         environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         user: Some(value(instance, "User")).filter(|user| !user.is_empty()).unwrap_or("root").to_owned(),
+        group: Some(value(instance, "Group")).filter(|group| !group.is_empty()).map(str::to_owned),
         has_all_groups: true,
         ip,
         port,
@@ -149,8 +160,8 @@ CollectMode=inactive-or-failed
 }
 
 fn failed(instances: &str) -> usize {
-    let mut list = Command::new("systemctl");
-    list.args(["list-units", "--all", "--no-legend", "--plain", "--state=failed", instances]).stdin(Stdio::null());
+    let mut list = system("systemctl");
+    list.args(["list-units", "--all", "--no-legend", "--plain", "--state=failed", instances]);
     list.output().map_or(0, |done| String::from_utf8_lossy(&done.stdout).lines().count())
 }
 
@@ -202,7 +213,6 @@ fn span(shown: &str) -> Option<Duration> {
 pub(super) fn word_of(setting: Setting) -> &'static str {
     match setting {
         Setting::Program | Setting::Arguments => "ExecStart",
-        Setting::OnlyFrom => "--only-from",
         Setting::Rate => "TriggerLimitIntervalSec",
         Setting::AtOnce => "MaxConnections",
         Setting::PerSource => "MaxConnectionsPerSource",
@@ -210,9 +220,9 @@ pub(super) fn word_of(setting: Setting) -> &'static str {
 }
 
 impl Unit {
-    /// The name of the process that listens: at most 15 bytes of it.
-    pub(super) fn listener(&self) -> &'static str {
-        if self.listens.ends_with(".socket") { "systemd" } else { "systemd-socket-" }
+    /// The process that listens.
+    pub(super) fn process(&self) -> u32 {
+        self.process
     }
 
     pub(super) fn restart(&self) -> String {
@@ -232,11 +242,12 @@ impl Unit {
         let word = word_of(setting);
         let program = service.program.display();
         let (unit, lines) = match setting {
-            Setting::Program => {
-                (&self.answers, format!("[Service]\nExecStart=\nExecStart={value} {}\n", service.arguments.join(" ")))
-            }
-            Setting::Arguments | Setting::OnlyFrom => {
-                (&self.answers, format!("[Service]\nExecStart=\nExecStart={program} {value}\n"))
+            Setting::Program => (
+                &self.answers,
+                format!("[Service]\nExecStart=\nExecStart={}{value} {}\n", self.before, service.arguments.join(" ")),
+            ),
+            Setting::Arguments => {
+                (&self.answers, format!("[Service]\nExecStart=\nExecStart={}{program} {value}\n", self.before))
             }
             _ => (&self.listens, format!("[Socket]\n{word}={value}\n")),
         };

@@ -1,16 +1,18 @@
 //! The services of xinetd: its files, as xinetd.conf(5) has them, and the process that read them.
 
 use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::cure::{pattern, quoted, replacement};
+use rustix::fs::OFlags;
+
 use super::service::{By, Limits, Service, Setting};
 use super::{Finding, Report};
 use crate::processes::Process;
+use crate::shell::{pattern, quoted, replacement, system};
 
 /// What xinetd reads when nobody names another file.
 const DEFAULT_FILE: &str = "/etc/xinetd.conf";
@@ -18,6 +20,11 @@ const DEFAULT_FILE: &str = "/etc/xinetd.conf";
 const PORTS: [u16; 2] = [9200, 9201];
 /// Where names have ports.
 const NAMES: &str = "/etc/services";
+
+/// What is read of a file at most, in bytes.
+const FILE_MAX: u64 = 1024 * 1024;
+/// To open a FIFO must not wait for its writer.
+const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// Attributes and their values.
 type Attributes = HashMap<String, Vec<String>>;
@@ -31,6 +38,8 @@ pub(super) struct Entry {
     own: Vec<String>,
     /// The command by which xinetd reads its files again, or is started.
     reload: String,
+    /// The process of xinetd, where it runs.
+    pub(super) process: Option<u32>,
 }
 
 /// A running xinetd.
@@ -41,17 +50,20 @@ struct Xinetd {
 
 /// The services of its files. Where none `is_needed` and it does not run there are none.
 pub(super) fn services(is_needed: bool, report: &mut Report) -> Vec<Service> {
-    let running = Process::here("xinetd").map(|process| Xinetd { arguments: process.arguments(), process });
+    let running = Process::daemon("xinetd").map(|process| Xinetd { arguments: process.arguments(), process });
     let main = running.as_ref().and_then(|xinetd| xinetd.value("-f")).unwrap_or(DEFAULT_FILE);
     if running.is_none() && !is_needed {
         return Vec::new();
     }
     let mut files = Files::default();
-    if let Err(error) = files.read(Path::new(main), 0) {
+    if let Err(why) = files.read(Path::new(main), 0) {
         if running.is_some() {
-            report.add(Finding::fail("xinetd", format!("cannot read {main}: {error}")));
+            report.add(Finding::fail("xinetd", why));
         }
         return Vec::new();
+    }
+    for why in &files.refused {
+        report.add(Finding::fail("xinetd", why));
     }
     let reload = match &running {
         Some(xinetd) => format!("kill -HUP {}", xinetd.process.id),
@@ -65,7 +77,10 @@ pub(super) fn services(is_needed: bool, report: &mut Report) -> Vec<Service> {
     for block in &files.services {
         let attributes = files.attributes_of(block);
         let is_on = files.is_on(block, &attributes);
-        let Some(service) = service(block, &attributes, is_on, &names, &environment, &reload) else { continue };
+        let Some(mut service) = service(block, &attributes, is_on, &names, &environment, &reload) else { continue };
+        if let By::Xinetd(entry) = &mut service.by {
+            entry.process = running.as_ref().map(|xinetd| xinetd.process.id);
+        }
         if !(service.is_ours() || is_on && PORTS.contains(&service.port)) {
             continue;
         }
@@ -89,11 +104,11 @@ fn examine(block: &Block, attributes: &Attributes, names: &str, service: &Servic
     let is_unlisted = word(attributes, "type").any(|word| word == "UNLISTED");
     if !is_unlisted && port_of(names, &block.name).is_none() {
         let found = format!("{} is not in {NAMES}, so xinetd does not start it", block.name);
-        let cure = match &service.by {
-            By::Xinetd(entry) => entry.set("type", "UNLISTED"),
-            By::Systemd(_) => return,
-        };
-        report.add(Finding::fail(&service.name, found).cured_by(cure));
+        let finding = Finding::fail(&service.name, found);
+        report.add(match &service.by {
+            By::Xinetd(entry) => finding.cured_by(entry.set("type", "UNLISTED")),
+            By::Systemd(_) => finding,
+        });
     }
 }
 
@@ -127,15 +142,22 @@ fn service(
         name: block.name.clone(),
         own: block.attributes.iter().map(|(name, ..)| name.clone()).collect(),
         reload: reload.to_owned(),
+        process: None,
     };
+    let mut arguments: Vec<String> = word(attributes, "server_args").map(str::to_owned).collect();
+    if word(attributes, "flags").any(|flag| flag == "NAMEINARGS") && !arguments.is_empty() {
+        // The first is the name that the program sees itself by.
+        arguments.remove(0);
+    }
     Some(Service {
         name: one("id").unwrap_or_else(|| block.name.clone()),
         by: By::Xinetd(entry),
         is_on,
         program,
-        arguments: word(attributes, "server_args").map(str::to_owned).collect(),
+        arguments,
         environment,
         user: one("user").unwrap_or_else(|| "root".to_owned()),
+        group: one("group"),
         has_all_groups: one("groups").is_some_and(|value| value == "yes"),
         ip: one("bind").or_else(|| one("interface")).and_then(|ip| ip.parse().ok()),
         port,
@@ -163,7 +185,6 @@ pub(super) fn word_of(setting: Setting) -> &'static str {
     match setting {
         Setting::Program => "server",
         Setting::Arguments => "server_args",
-        Setting::OnlyFrom => "only_from",
         Setting::Rate => "cps",
         Setting::AtOnce => "instances",
         Setting::PerSource => "per_source",
@@ -228,22 +249,49 @@ impl Xinetd {
         report.add(finding.cured_by(reload));
     }
 
-    /// By its own log, else by the journal; `None` where neither is there.
+    /// By its own log, else by the journal; `None` where neither tells.
     fn was_reloaded_since(&self, changed: i64) -> Option<bool> {
         let Some(log) = self.value("-filelog") else {
-            let mut journal = Command::new("journalctl");
-            journal.args(["--quiet", "--unit=xinetd", "--grep=Reconfigured", "--lines=1", "--output=cat"]);
-            let found = journal.arg(format!("--since=@{changed}")).stdin(Stdio::null()).output().ok()?;
-            return Path::new("/run/systemd/system").exists().then_some(!found.stdout.is_empty());
+            let since = |pattern: &str, time: i64| {
+                let mut journal = system("journalctl");
+                journal.args(["--quiet", "--unit=xinetd", "--lines=1", "--output=cat"]);
+                let found = journal.arg(format!("--grep={pattern}")).arg(format!("--since=@{time}")).output().ok()?;
+                Some(!found.stdout.is_empty())
+            };
+            let reloaded = since("Reconfigured", changed)?;
+            // A journal that does not know of the start has forgotten more.
+            let knows = reloaded || since("Started working", self.process.started()? - 5)?;
+            return knows.then_some(reloaded);
         };
         // It writes local time, which `date` knows as well: `26/11/27@21:21:40`. In the hour that summer time repeats, a reload
         // may look older than it is.
-        let stamp = Command::new("date").arg(format!("--date=@{changed}")).arg("+%y/%-m/%-d@%H:%M:%S").output().ok()?;
-        let log = fs::read_to_string(log).ok()?;
+        let stamp = system("date").arg(format!("--date=@{changed}")).arg("+%y/%-m/%-d@%H:%M:%S").output().ok()?;
+        let log = end_of(Path::new(log))?;
         let last = log.lines().rev().find(|line| line.contains(" NOTICE: Reconfigured:"));
         let last = last.and_then(|line| line.split(' ').next()).map(moment);
         Some(last >= Some(moment(String::from_utf8_lossy(&stamp.stdout).trim())))
     }
+}
+
+/// The last part of a log: it may have a line for each check.
+fn end_of(log: &Path) -> Option<String> {
+    let mut file = trusted(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(FILE_MAX))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Opens a regular file that is root's, and that nobody else may write: it says what is run, and as whom.
+fn trusted(path: &Path) -> Result<File, String> {
+    let opened = File::options().read(true).custom_flags(NONBLOCK).open(path);
+    let file = opened.map_err(|error| format!("cannot read {}: {}", path.display(), error.kind()))?;
+    let about = file.metadata().map_err(|error| error.to_string())?;
+    if about.is_file() && about.uid() == 0 && about.mode() & 0o022 == 0 {
+        return Ok(file);
+    }
+    Err(format!("{} is not read: others than root may change it", path.display()))
 }
 
 /// The numbers of a stamp, to compare it.
@@ -265,17 +313,22 @@ struct Block {
 struct Files {
     defaults: Vec<(String, char, Vec<String>)>,
     services: Vec<Block>,
+    /// Why files were left out.
+    refused: Vec<String>,
 }
 
 impl Files {
     /// Reads a file and what it includes, as far as xinetd would.
-    fn read(&mut self, file: &Path, depth: u8) -> std::io::Result<()> {
-        let text = fs::read_to_string(file)?;
-        for include in self.read_text(file, &text) {
-            // One that includes itself ends somewhere.
-            if depth < 5 {
-                // xinetd goes on without a file that it cannot read.
-                let _ = self.read(&include, depth + 1);
+    fn read(&mut self, file: &Path, depth: u8) -> Result<(), String> {
+        let mut bytes = Vec::new();
+        let read = trusted(file)?.take(FILE_MAX).read_to_end(&mut bytes);
+        read.map_err(|error| format!("cannot read {}: {}", file.display(), error.kind()))?;
+        for include in self.read_text(file, &String::from_utf8_lossy(&bytes)) {
+            // One that includes itself ends somewhere; xinetd goes on without a file that it cannot read.
+            if depth < 5
+                && let Err(why) = self.read(&include, depth + 1)
+            {
+                self.refused.push(why);
             }
         }
         Ok(())

@@ -1,7 +1,21 @@
-//! Commands for a shell: text -> text that it reads as one word.
+//! Commands: text -> text that a shell reads as one word; and the system's own programs.
+
+use std::process::{Command, Stdio};
+
+/// A program of the system, with nothing to read. The `PATH` of whoever became root may lead to other ones.
+pub(crate) fn system(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// A text without what a terminal obeys.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
 
 /// A word as a shell has to be given it.
-pub(super) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();
@@ -10,12 +24,12 @@ pub(super) fn quoted(word: &str) -> String {
 }
 
 /// A text that stands in the pattern of an `s/.../.../` of `sed`, where it means itself.
-pub(super) fn pattern(text: &str) -> String {
+pub(crate) fn pattern(text: &str) -> String {
     escaped(text, r"/\.*[]^$")
 }
 
 /// A text that `sed` puts in its place.
-pub(super) fn replacement(text: &str) -> String {
+pub(crate) fn replacement(text: &str) -> String {
     escaped(text, r"/\&")
 }
 
@@ -45,6 +59,7 @@ mod tests {
         ] {
             assert_eq!(quoted(word), expected);
         }
+        assert_eq!(plain("a\n\u{1b}[1mb"), "a??[1mb");
         assert_eq!(pattern("a/b.c"), r"a\/b\.c");
         assert_eq!(replacement("a/b&c"), r"a\/b\&c");
     }
