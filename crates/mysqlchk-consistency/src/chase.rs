@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use client::{Error, Family, Rows};
 
 use crate::expression::{self, KeyValues, Range, WARNINGS};
-use crate::lanes::{Lane, OVER, Table, Trouble, key_of, sum_of};
+use crate::lanes::{Lane, Trouble, key_of, key_of_row, sum_of};
 use crate::position::{self, APPLIED, Means, Position};
 use crate::schema::ChunkKey;
 use crate::settle::{Seen, Step, Suspect};
+use crate::tables::{OVER, Table};
 use crate::tally::{Difference, KEYS_MAX, RowDiffers, RowKind, RowsDiffer};
 
 /// A range with fewer rows is told row by row.
@@ -388,7 +389,7 @@ enum Proof {
 
 fn hashes(key: &ChunkKey, rows: &[Rows]) -> Hashes {
     let rows = rows.first().map(|rows| &**rows).unwrap_or_default();
-    rows.iter().filter_map(|row| Some((crate::lanes::key_of_row(key, row)?, row.get(&["h"])?.to_owned()))).collect()
+    rows.iter().filter_map(|row| Some((key_of_row(key, row)?, row.get(&["h"])?.to_owned()))).collect()
 }
 
 /// The numbers of a statement that took too long.

@@ -13,7 +13,8 @@ use crate::catalog::{self, Catalog, Lexicon};
 use crate::discover;
 use crate::expression::{Hash, Words};
 use crate::filters::Filters;
-use crate::lanes::{self, Lane, OVER, Reader, Run};
+use crate::jobs;
+use crate::lanes::{Lane, Reader, Run};
 use crate::monitor::{self, Monitor};
 use crate::options::Options;
 use crate::peer::{Identity, Peer};
@@ -23,6 +24,7 @@ use crate::report::{self, Report, State};
 use crate::schema::{self, Definition, Name};
 use crate::status;
 use crate::store::{self, Progress, Resumed, Store};
+use crate::tables::OVER;
 use crate::tally::{Difference, Tally};
 
 /// What the words of a run are made of.
@@ -211,7 +213,7 @@ impl Comparison<'_> {
             .cloned()
             .collect();
         let is_left = |name: &Name| !resumed.done.contains_key(name);
-        let jobs = lanes::jobs(&tables, extra.into_iter(), is_left, is_quick);
+        let jobs = jobs::jobs(&tables, extra.into_iter(), is_left, is_quick);
         let done = |known: BTreeMap<Name, Difference>| {
             let mut tally = Tally::default();
             if !resumed.done.is_empty() || !resumed.bounds.is_empty() {

@@ -1,10 +1,10 @@
 //! Do the replicas hold the same data as their source? For hand and cron.
 //!
 //! ```text
-//! discover -> catalog -> lanes( schema -> expression -> chunks in lockstep -> chase( settle ) ) -> tally -> report
+//! discover -> catalog -> jobs( tables( schema -> expression -> lanes -> chase( settle ) ) ) -> tally -> report
 //! ```
 //!
-//! Only SELECTs, on the source and on the replicas. [`lanes`] says how equal data is told, [`chase`] how a difference is
+//! Only SELECTs, on the source and on the replicas. [`tables`] says how equal data is told, [`chase`] how a difference is
 //! proved.
 
 mod bounds;
@@ -14,6 +14,8 @@ mod comparison;
 mod discover;
 mod expression;
 mod filters;
+mod findings;
+mod jobs;
 mod lanes;
 mod monitor;
 mod options;
@@ -25,6 +27,7 @@ mod schema;
 mod settle;
 mod status;
 mod store;
+mod tables;
 mod tally;
 
 use std::ffi::OsString;
