@@ -778,15 +778,12 @@ fn a_run_that_is_killed_leaves_nothing() {
     }
 }
 
-#[test]
-fn many_rows_that_differ_are_counted_in_little_memory() {
-    let [source, one, _two] = large();
-    let rows: u64 = std::env::var("CONSISTENCY_ROWS").map_or(100_000, |rows| rows.parse().unwrap());
-    one.sql(&format!("SET sql_log_bin=0; UPDATE big.a SET v = 'x' WHERE id <= {rows}"));
+/// What the program reports, and the most memory it had, in kB.
+fn measured(source: &Server, argument: &str) -> (String, u64) {
     let scratch = Scratch::new("consistency");
     let run = Command::new(binary("mysqlchk-consistency"))
-        .arg(format!("--defaults-file={}", option_file(&scratch, &source).display()))
-        .arg("--database=big")
+        .arg(format!("--defaults-file={}", option_file(&scratch, source).display()))
+        .arg(argument)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -807,9 +804,49 @@ fn many_rows_that_differ_are_counted_in_little_memory() {
         ended.store(true, Ordering::Relaxed);
         (output, peak.join().unwrap())
     });
-    let text = String::from_utf8(output.stdout).unwrap();
+    (String::from_utf8(output.stdout).unwrap(), peak)
+}
+
+/// What the program may take of memory, in kB.
+const MEMORY: u64 = 15 * 1024;
+
+#[test]
+fn many_rows_that_differ_are_counted_in_little_memory() {
+    let [source, one, _two] = large();
+    let rows: u64 = std::env::var("CONSISTENCY_ROWS").map_or(100_000, |rows| rows.parse().unwrap());
+    one.sql(&format!("SET sql_log_bin=0; UPDATE big.a SET v = 'x' WHERE id <= {rows}"));
+    let (text, peak) = measured(&source, "--database=big");
     assert!(text.contains(&format!("  big.a: {rows} rows differ\n")), "{text}");
-    assert!(peak > 0 && peak <= 15 * 1024, "{peak} kB");
+    assert!(peak > 0 && peak <= MEMORY, "{peak} kB");
+}
+
+#[test]
+fn many_tables_are_compared_in_little_memory() {
+    // In one file, or making them takes minutes.
+    let lines = ["general_log=OFF", "innodb_file_per_table=OFF", "table_open_cache=6000"];
+    let servers = [(), ()].map(|()| Server::start_with(&lines));
+    let [source, replica] = &servers;
+    let _link = replica.follow(source);
+    grant(source);
+    source.sql("CREATE DATABASE many");
+    wait::until("it is there", BOUND, || replica.try_rows("USE many").is_ok());
+    // No two of them have the same columns.
+    let procedure = "CREATE PROCEDURE lab.make(beginning INT) FOR n IN beginning..beginning + 99 DO EXECUTE IMMEDIATE CONCAT(
+         'CREATE TABLE many.table_', n, ' (id_', n, ' INT NOT NULL PRIMARY KEY, k INT NOT NULL DEFAULT 0, c CHAR(120) NOT NULL, \
+         pad CHAR(60) NOT NULL)'); END FOR";
+    thread::scope(|scope| {
+        for server in &servers {
+            scope.spawn(|| {
+                server.sql(&format!("SET sql_log_bin=0; {procedure}"));
+                for beginning in (0..5000).step_by(100) {
+                    server.sql(&format!("SET sql_log_bin=0; CALL lab.make({beginning})"));
+                }
+            });
+        }
+    });
+    let (text, peak) = measured(source, "--database=many");
+    assert!(text.contains(" is consistent: 5000 tables, 0 rows\n"), "{text}");
+    assert!(peak > 0 && peak <= MEMORY, "{peak} kB");
 }
 
 #[test]

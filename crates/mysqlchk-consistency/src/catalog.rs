@@ -1,6 +1,8 @@
 //! What tables a server has, and how it defines them: read from `information_schema`.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
+use std::mem;
 use std::sync::Arc;
 
 use client::error::ER_BAD_FIELD_ERROR;
@@ -12,19 +14,36 @@ use crate::schema::{Column, Definition, Key, Name, Word};
 /// The tables of a server. Where a replica defines a table as its source does, they share it.
 pub(crate) type Catalog = BTreeMap<Name, Arc<Definition>>;
 
-/// Each word once.
+/// Each word once, and each list of columns or keys: a replica shares them with its source, and tables with each other.
 #[derive(Default)]
-pub(crate) struct Lexicon(HashSet<Word>);
+pub(crate) struct Lexicon {
+    words: HashSet<Word>,
+    columns: HashSet<Arc<[Column]>>,
+    keys: HashSet<Arc<[Key]>>,
+}
 
 impl Lexicon {
     fn word(&mut self, text: &str) -> Word {
-        if let Some(known) = self.0.get(text) {
+        if let Some(known) = self.words.get(text) {
             return Arc::clone(known);
         }
         let word: Word = text.into();
-        self.0.insert(Arc::clone(&word));
+        self.words.insert(Arc::clone(&word));
         word
     }
+
+    fn name(&mut self, row: &Row) -> Name {
+        Name { database: self.word(text(row, "d")), table: self.word(text(row, "t")) }
+    }
+}
+
+fn shared<T: Eq + Hash>(lists: &mut HashSet<Arc<[T]>>, list: Vec<T>) -> Arc<[T]> {
+    if let Some(known) = lists.get(&*list) {
+        return Arc::clone(known);
+    }
+    let list: Arc<[T]> = list.into();
+    lists.insert(Arc::clone(&list));
+    list
 }
 
 /// The schemas that belong to the server itself, and ours.
@@ -74,12 +93,12 @@ fn read_where(
          FROM information_schema.TABLES WHERE {condition} AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')"
     );
     session.query_rows(&tables, |row| {
-        let name = name(row);
+        let name = lexicon.name(row);
         if wanted(&name) {
             let number = |column| text(row, column).parse().unwrap_or(0);
             let engine = lexicon.word(row.get(&["engine"]).unwrap_or("NULL"));
             let (rows, bytes) = (number("n"), number("bytes"));
-            catalog.insert(name, Definition { engine, columns: Vec::new(), keys: Vec::new(), rows, bytes });
+            catalog.insert(name, Definition { engine, columns: Arc::new([]), keys: Arc::new([]), rows, bytes });
         }
     })?;
     let columns = format!(
@@ -87,26 +106,50 @@ fn read_where(
          COLUMN_TYPE AS type, IS_NULLABLE AS nullable, CHARACTER_SET_NAME AS charset, COLLATION_NAME AS collation, \
          EXTRA AS extra FROM information_schema.COLUMNS WHERE {condition}"
     );
+    let mut table = None;
+    let mut found = Vec::new();
     session.query_rows(&columns, |row| {
-        if let Some(definition) = catalog.get_mut(&name(row)) {
-            definition.columns.push(column(row, lexicon));
+        let name = lexicon.name(row);
+        if table.as_ref() != Some(&name) {
+            take_columns(&mut catalog, lexicon, table.replace(name), mem::take(&mut found));
         }
+        found.push(column(row, lexicon));
     })?;
-    for definition in catalog.values_mut() {
-        definition.columns.sort_by_key(|column| column.at);
-        definition.columns.shrink_to_fit();
-    }
+    take_columns(&mut catalog, lexicon, table, found);
     read_keys(session, family, condition, lexicon, &mut catalog)?;
     Ok(catalog)
 }
 
-/// An index while it is read.
-struct Index {
-    name: Word,
-    columns: Vec<(u32, Word)>,
+/// Takes the columns of a table as soon as the next one comes, so that few are held that others have, too.
+fn take_columns(
+    catalog: &mut BTreeMap<Name, Definition>,
+    lexicon: &mut Lexicon,
+    table: Option<Name>,
+    mut found: Vec<Column>,
+) {
+    let Some(definition) = table.and_then(|table| catalog.get_mut(&table)) else { return };
+    // No server says that all columns of a table come together.
+    found.extend(definition.columns.iter().cloned());
+    found.sort_by_key(|column| column.at);
+    definition.columns = shared(&mut lexicon.columns, found);
+}
+
+/// A column of an index.
+struct Part {
+    table: Name,
+    index: Word,
+    at: u32,
+    column: Word,
     direction: Word,
     /// Not to read a table by.
     is_unfit: bool,
+}
+
+impl Part {
+    /// `PRIMARY` before other indexes of its table.
+    fn place(&self) -> impl Ord + '_ {
+        (&self.table, &*self.index != "PRIMARY", &self.index, self.at)
+    }
 }
 
 fn read_keys(
@@ -125,45 +168,41 @@ fn read_keys(
              FROM information_schema.STATISTICS WHERE {condition} AND NON_UNIQUE = 0"
         )
     };
-    let mut indexes: BTreeMap<Name, Vec<Index>> = BTreeMap::new();
+    let mut parts = Vec::new();
     let mut take = |row: &Row| {
-        let table = name(row);
+        let table = lexicon.name(row);
         if !catalog.contains_key(&table) {
             return;
         }
-        let (name, direction) = (lexicon.word(text(row, "name")), lexicon.word(text(row, "direction")));
-        let indexes = indexes.entry(table).or_default();
-        let at = indexes.iter().position(|index| index.name == name).unwrap_or_else(|| {
-            let direction = Arc::clone(&direction);
-            indexes.push(Index { name, columns: Vec::new(), direction, is_unfit: false });
-            indexes.len() - 1
-        });
-        let Some(index) = indexes.get_mut(at) else { return };
         let is_whole = row.get(&["part"]).is_none() && row.get(&["col"]).is_some();
-        // Both directions in one index: no order by which it can be read.
-        index.is_unfit |= !is_whole || text(row, "hidden") == "1" || text(row, "type") != "BTREE";
-        index.is_unfit |= index.direction != direction;
-        index.columns.push((text(row, "at").parse().unwrap_or(0), lexicon.word(text(row, "col"))));
+        parts.push(Part {
+            table,
+            index: lexicon.word(text(row, "name")),
+            at: text(row, "at").parse().unwrap_or(0),
+            column: lexicon.word(text(row, "col")),
+            direction: lexicon.word(text(row, "direction")),
+            is_unfit: !is_whole || text(row, "hidden") == "1" || text(row, "type") != "BTREE",
+        });
     };
     match session.query_rows(&statement(hidden), &mut take) {
         Err(error) if error.is(&[ER_BAD_FIELD_ERROR]) => session.query_rows(&statement("0"), &mut take)?,
         done => done?,
     }
-    for (name, mut found) in indexes {
-        let Some(definition) = catalog.get_mut(&name) else { continue };
-        found.retain(|index| !index.is_unfit);
-        found.sort_by(|a, b| (&*a.name != "PRIMARY", &a.name).cmp(&(&*b.name != "PRIMARY", &b.name)));
-        let key = |mut index: Index| {
-            index.columns.sort();
-            Key { index: index.name, columns: index.columns.into_iter().map(|(_, column)| column).collect() }
+    parts.sort_by(|a, b| a.place().cmp(&b.place()));
+    for of_table in parts.chunk_by(|one, next| one.table == next.table) {
+        let key = |index: &[Part]| {
+            let first = index.first()?;
+            // Both directions in one index: no order by which it can be read.
+            let is_fit = index.iter().all(|part| !part.is_unfit && part.direction == first.direction);
+            let columns = index.iter().map(|part| Arc::clone(&part.column));
+            is_fit.then(|| Key { index: Arc::clone(&first.index), columns: columns.collect() })
         };
-        definition.keys = found.into_iter().map(key).collect();
+        let keys = of_table.chunk_by(|one, next| one.index == next.index).filter_map(key).collect();
+        if let Some(definition) = of_table.first().and_then(|part| catalog.get_mut(&part.table)) {
+            definition.keys = shared(&mut lexicon.keys, keys);
+        }
     }
     Ok(())
-}
-
-fn name(row: &Row) -> Name {
-    Name { database: text(row, "d").to_owned(), table: text(row, "t").to_owned() }
 }
 
 fn text<'a>(row: &'a Row, column: &str) -> &'a str {
@@ -182,5 +221,34 @@ fn column(row: &Row, lexicon: &mut Lexicon) -> Column {
         collation,
         nullable: text(row, "nullable") == "YES",
         is_virtual: text(row, "extra").to_lowercase().contains("virtual"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::tests;
+
+    fn table(name: &str) -> Name {
+        Name { database: "shop".into(), table: name.into() }
+    }
+
+    #[test]
+    fn columns_that_do_not_come_together_are_put_together_and_shared() {
+        let column = |at, name| Column { at, ..tests::column(name, "int(11)", None) };
+        let mut lexicon = Lexicon::default();
+        let mut catalog: BTreeMap<Name, Definition> =
+            ["a", "b"].map(|name| (table(name), tests::definition(&[]))).into();
+        for (name, columns) in [
+            ("a", vec![column(1, "id"), column(3, "w")]),
+            ("b", vec![column(1, "id"), column(2, "v"), column(3, "w")]),
+            ("a", vec![column(2, "v")]),
+            ("not_wanted", vec![column(1, "id")]),
+        ] {
+            take_columns(&mut catalog, &mut lexicon, Some(table(name)), columns);
+        }
+        let [a, b] = ["a", "b"].map(|name| Arc::clone(&catalog[&table(name)].columns));
+        assert_eq!(a.iter().map(|column| &*column.name).collect::<Vec<_>>(), ["id", "v", "w"]);
+        assert!(Arc::ptr_eq(&a, &b));
     }
 }

@@ -70,9 +70,10 @@ impl Comparison<'_> {
         }
         let wanted = |name: &Name| options.wants(name) && (!options.recheck || names.contains(name));
         let mut lexicon = Lexicon::default();
-        let tables = catalog::read(self.session, self.source.family, None, &mut lexicon, &wanted)
-            .context("cannot list the tables of the source")?;
+        let tables = self.tables(&mut lexicon, &wanted).context("cannot list the tables of the source")?;
         let (mut replicas, candidates) = self.candidates(found, &known, &tables, &mut lexicon, &wanted);
+        // Only needed to read definitions.
+        drop(lexicon);
         if options.explain {
             return Ok(Made::Text(explanation(&replicas, &candidates, &tables, &options.ignored_columns())));
         }
@@ -100,6 +101,12 @@ impl Comparison<'_> {
             report.unpublished = published.err().or(trouble).map(|error| error.to_string());
         }
         Ok(Made::Report(report))
+    }
+
+    /// The tables of the source. In a session of its own: the driver has a buffer of 4 MB in each, and what is read fills it.
+    fn tables(&self, lexicon: &mut Lexicon, wanted: &dyn Fn(&Name) -> bool) -> Result<Catalog, client::Error> {
+        let mut session = self.source.open()?;
+        catalog::read(&mut session, self.source.family, None, lexicon, wanted)
     }
 
     /// What is known to differ, by the place of the replica.

@@ -268,7 +268,7 @@ mod tests {
     fn two_part_key() -> Plan {
         let mut table =
             definition(&[column("a", "int(11)", None), column("b", "varchar(9)", Some("latin1_swedish_ci"))]);
-        table.keys = vec![Key { index: "PRIMARY".into(), columns: vec!["a".into(), "b".into()] }];
+        table.keys = std::sync::Arc::new([Key { index: "PRIMARY".into(), columns: vec!["a".into(), "b".into()] }]);
         plan(&table, &[&table], &BTreeSet::new())
     }
 

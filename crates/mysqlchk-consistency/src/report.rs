@@ -197,13 +197,13 @@ impl Report {
                 _ => None,
             };
             json!({
-                "database": name.database, "table": name.table, "kind": difference.kind(),
+                "database": &*name.database, "table": &*name.table, "kind": difference.kind(),
                 "reason": difference.line(name), "rows": count, "keys": keys,
             })
         };
         let skipped: Vec<Value> = skipped
             .iter()
-            .map(|(name, why)| json!({ "database": name.database, "table": name.table, "reason": why }))
+            .map(|(name, why)| json!({ "database": &*name.database, "table": &*name.table, "reason": why }))
             .collect();
         let notes: Vec<String> = notes.iter().map(|(name, notes)| format!("{name}: {}", notes.join(", "))).collect();
         json!({

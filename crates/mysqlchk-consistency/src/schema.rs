@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-/// A word of a definition. Thousands of tables share few of them.
+/// A word of a definition or of a name. Thousands of tables share few of them.
 pub(crate) type Word = Arc<str>;
 
 /// A table by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Name {
-    pub(crate) database: String,
-    pub(crate) table: String,
+    pub(crate) database: Word,
+    pub(crate) table: Word,
 }
 
 impl fmt::Display for Name {
@@ -21,7 +21,7 @@ impl fmt::Display for Name {
 }
 
 /// A column as `information_schema.COLUMNS` shows it, in lower case but for the name and the type.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Column {
     /// Its place among the columns.
     pub(crate) at: u32,
@@ -39,7 +39,7 @@ pub(crate) struct Column {
 }
 
 /// A unique index of whole columns, in the order of the index; all ascending or all descending.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) index: Word,
     pub(crate) columns: Vec<Word>,
@@ -49,10 +49,10 @@ pub(crate) struct Key {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Definition {
     pub(crate) engine: Word,
-    /// In their order.
-    pub(crate) columns: Vec<Column>,
-    /// `PRIMARY` first.
-    pub(crate) keys: Vec<Key>,
+    /// In their order. Tables that are defined alike share them.
+    pub(crate) columns: Arc<[Column]>,
+    /// `PRIMARY` first; shared, too.
+    pub(crate) keys: Arc<[Key]>,
     /// The server's estimates: rows, and bytes of data.
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
@@ -189,7 +189,7 @@ pub(crate) fn against(source: &Definition, replica: &Definition) -> Against {
             Some(_) => {}
         }
     }
-    for column in &replica.columns {
+    for column in &*replica.columns {
         if find(source, &column.name).is_none() {
             found.notes.push(format!("column {} is not on the source", column.name));
         }
@@ -360,7 +360,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn definition(columns: &[Column]) -> Definition {
-        Definition { engine: "InnoDB".into(), columns: columns.to_vec(), keys: Vec::new(), rows: 7, bytes: 7 }
+        Definition { engine: "InnoDB".into(), columns: columns.into(), keys: Arc::new([]), rows: 7, bytes: 7 }
     }
 
     #[test]
@@ -397,7 +397,7 @@ pub(crate) mod tests {
     fn a_key_that_cuts_in_other_places_is_not_used() {
         let with_key = |full_type, collation| {
             let mut table = definition(&[column("k", full_type, collation)]);
-            table.keys = vec![Key { index: "PRIMARY".into(), columns: vec!["k".into()] }];
+            table.keys = Arc::new([Key { index: "PRIMARY".into(), columns: vec!["k".into()] }]);
             table
         };
         let is_used =
@@ -410,7 +410,7 @@ pub(crate) mod tests {
         let list = with_key("enum('a','b')", Some("latin1_bin"));
         assert!(!is_used(&list, &with_key("enum('b','a')", Some("latin1_bin"))));
         let mut nullable = number.clone();
-        nullable.columns.iter_mut().for_each(|column| column.nullable = true);
+        nullable.columns = Arc::new([Column { nullable: true, ..number.columns[0].clone() }]);
         assert!(!is_used(&number, &nullable) && !is_used(&nullable, &number));
         assert!(!is_used(&number, &definition(&[column("k", "int(11)", None)])));
     }

@@ -188,7 +188,7 @@ impl Progress {
                     resumed = Resumed::default();
                     started = Some(text("started"));
                 }
-                let name = Name { database: text("db"), table: text("tbl") };
+                let name = Name { database: text("db").into(), table: text("tbl").into() };
                 let rows = text("n").parse().unwrap_or(0);
                 match row.get(&["bound"]) {
                     None => _ = resumed.done.insert(name, rows),
@@ -238,7 +238,7 @@ impl Progress {
             let bound = bound.and_then(|key| serde_json::to_string(key).ok());
             let bound = bound.map_or_else(|| "NULL".to_owned(), |bound| string(&bound));
             let [database, table, run, started] =
-                [&name.database, &name.table, &self.run, &self.started].map(|text| string(text));
+                [&*name.database, &*name.table, &*self.run, &*self.started].map(string);
             format!("({database},{table},{run},{started},{bound},{rows})")
         };
         let mut all: Vec<String> = self.done.iter().map(|(name, rows)| values(name, None, *rows)).collect();
@@ -409,7 +409,7 @@ pub(crate) fn known(session: &mut Session<'_>, identity: &Identity) -> Result<BT
     let statement = format!("SELECT db, tbl, kind, n, what FROM mysqlchk.difference WHERE {}", is_server(identity));
     session.query_rows(&statement, |row: &Row| {
         let text = |name| row.get(&[name]).unwrap_or_default().to_owned();
-        let name = Name { database: text("db"), table: text("tbl") };
+        let name = Name { database: text("db").into(), table: text("tbl").into() };
         let difference = match &*text("kind") {
             "missing" => Difference::Missing,
             "extra" => Difference::Extra,
