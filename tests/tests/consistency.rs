@@ -1003,26 +1003,96 @@ fn rows_that_never_stand_still_are_told_right_on_mysql() {
     is_right_under_writes(Software::MySql9, &["binlog_row_image=MINIMAL"]);
 }
 
-#[test]
-fn a_third_tier_behind_a_replica_with_row_events_is_found() {
-    let [source, middle, last] = [(), (), ()].map(|()| Server::start_with(&["binlog_format=ROW"]));
-    let first = middle.follow(&source);
-    let second = last.follow(&middle);
+/// Follows a source by GTIDs or by file and position, and applies everything as much later.
+fn follow_late(replica: &Server, source: &Server, by_gtids: bool, delay: Duration) {
+    let is_mysql = source.software().is_mysql();
+    let status = &source.rows(if is_mysql { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" })[0];
+    let place = match (by_gtids, is_mysql) {
+        (true, true) => "SOURCE_AUTO_POSITION=1".to_owned(),
+        (true, false) => "MASTER_USE_GTID=slave_pos".to_owned(),
+        (false, _) => format!("SOURCE_LOG_FILE='{}', SOURCE_LOG_POS={}", status["File"], status["Position"]),
+    };
+    let options = format!(
+        "SOURCE_HOST='{}', SOURCE_USER='repl', SOURCE_PASSWORD='{PASSWORD}', SOURCE_DELAY={}, {place}",
+        source.ip(),
+        delay.as_secs()
+    );
+    replica.sql(&if is_mysql {
+        format!("CHANGE REPLICATION SOURCE TO {options}, SOURCE_SSL=1; START REPLICA")
+    } else {
+        format!("CHANGE MASTER TO {}; START SLAVE", options.replace("SOURCE_", "MASTER_"))
+    });
+}
+
+fn a_third_tier_behind_row_events_is_found(software: Software, by_gtids: bool) {
+    let lines: &[&str] = match (software.is_mysql(), by_gtids) {
+        (true, true) => &[],
+        (true, false) => &["gtid_mode=OFF", "enforce_gtid_consistency=OFF"],
+        (false, _) => &["binlog_format=ROW"],
+    };
+    let [source, middle, last] = [(), (), ()].map(|()| Server::start_of(software, lines));
+    // So that a file of the source is another one in the middle.
+    middle.sql("FLUSH BINARY LOGS; FLUSH BINARY LOGS");
+    follow_late(&middle, &source, by_gtids, Duration::ZERO);
+    follow_late(&last, &middle, by_gtids, Duration::from_secs(2));
     grant(&source);
-    source.sql("CREATE DATABASE shop; CREATE TABLE shop.a (id INT PRIMARY KEY, v INT); INSERT INTO shop.a VALUES (1, 1), (2, 2)");
-    first.until_caught_up();
-    second.until_caught_up();
-    let outcome = compare(&source, &[]);
+    if software.is_mysql() {
+        source.sql("GRANT REPLICATION CLIENT ON *.* TO checker@'%'");
+    }
+    source.sql(
+        "CREATE DATABASE shop; CREATE TABLE shop.a (id INT PRIMARY KEY, v INT);
+         INSERT INTO shop.a VALUES (1, 1), (2, 2), (3, 3)",
+    );
+    until_rows(&[&middle, &last], "shop.a", 3);
+    // What has not arrived at the last one is no difference, also while there is always more to come.
+    let writers = Writers::start(&source);
+    source.sql("UPDATE shop.a SET v = 7 WHERE id = 1");
+    // A row is locked until the last one has applied what is before the lock.
+    let arguments = ["--database=shop", "--rows", "--max-lag=60s", "--max-lock=20s"];
+    let outcome = compare(&source, &arguments);
     assert_eq!(outcome.stdout.matches(" is consistent: ").count(), 2, "{outcome:?}");
-    last.sql("SET sql_log_bin=0; UPDATE shop.a SET v = IF(id = 1, 2, 1)");
-    let outcome = compare(&source, &["--rows"]);
+    last.sql("SET sql_log_bin=0; UPDATE shop.a SET v = IF(id = 2, 3, 2) WHERE id > 1");
+    source.sql("UPDATE shop.a SET v = 8 WHERE id = 1");
+    let outcome = compare(&source, &arguments);
+    writers.end();
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
-    let line = format!("at {} is inconsistent: 1 of ", last.address());
+    let line = format!("at {} is inconsistent: 1 of 1 table differs", last.address());
     assert!(outcome.stdout.contains(&line) && outcome.stdout.matches(" is consistent: ").count() == 1, "{outcome:?}");
     assert!(
-        outcome.stdout.contains("  shop.a: 2 rows differ\n    1 differs in v\n    2 differs in v\n"),
+        outcome.stdout.contains("  shop.a: 2 rows differ\n    2 differs in v\n    3 differs in v\n"),
         "{outcome:?}"
     );
+    let named = format!("--replica={}", last.address());
+    let outcome = compare(&source, &["--database=shop", &named, "--max-lock=20s"]);
+    if software.is_mysql() && !by_gtids {
+        assert_eq!(outcome.code, Some(3), "{outcome:?}");
+        let id = middle.value("SELECT @@server_id");
+        let why =
+            format!("it cannot be waited for without GTIDs: server {id}, which it replicates from, is not compared\n");
+        assert!(outcome.stdout.contains(&why), "{outcome:?}");
+    } else {
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_third_tier_behind_row_events_is_found_by_gtids_on_mariadb() {
+    a_third_tier_behind_row_events_is_found(Software::MariaDb, true);
+}
+
+#[test]
+fn a_third_tier_behind_row_events_is_found_by_positions_on_mariadb() {
+    a_third_tier_behind_row_events_is_found(Software::MariaDb, false);
+}
+
+#[test]
+fn a_third_tier_behind_row_events_is_found_by_gtids_on_mysql() {
+    a_third_tier_behind_row_events_is_found(Software::MySql9, true);
+}
+
+#[test]
+fn a_third_tier_behind_row_events_is_found_by_positions_on_mysql() {
+    a_third_tier_behind_row_events_is_found(Software::MySql9, false);
 }
 
 #[test]

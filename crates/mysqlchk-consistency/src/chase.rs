@@ -30,8 +30,8 @@ const PROOFS: u64 = 100;
 /// The pause after a round in which a row moved; it doubles.
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How long the replica is waited for before it is looked whether it applies at all, in seconds.
-const WAIT_S: u32 = 1;
+/// How long the replica is waited for before it is looked whether it applies at all.
+const WAIT: Duration = Duration::from_secs(1);
 /// A commit of `MySQL` can be seen a moment before its GTID is in `gtid_executed`: the second look at a row under the lock
 /// comes this much later.
 const SECOND_LOOK: Duration = Duration::from_millis(10);
@@ -53,14 +53,63 @@ impl Lane<'_> {
     /// Waits until a replica has applied what the source has committed by now.
     pub(crate) fn catch_up(&mut self, replica: usize) -> Result<(), Trouble> {
         let position = self.position(replica)?;
+        self.reach(replica, position, None).map(drop)
+    }
+
+    /// Waits until a replica has applied a position of the source; `false` when it has not at this time.
+    fn reach(&mut self, replica: usize, mut position: Position, end: Option<Instant>) -> Result<bool, Trouble> {
+        if let Some(above) = self.run.replicas.get(replica).and_then(|replica| replica.above) {
+            // A file of the source says nothing to it. All that the one above has applied is in the log of that one.
+            match self.passed_on(above, position, end) {
+                Ok(Some(logged)) => position = logged,
+                Ok(None) => return Ok(false),
+                Err(Trouble::Replica) => {
+                    let why = self.run.monitor.failure(above);
+                    let why = why.unwrap_or_else(|| "it does not show its binary log".to_owned());
+                    self.run.monitor.fail(replica, format!("its source cannot be waited for: {why}"));
+                    return Err(Trouble::Replica);
+                }
+                Err(trouble) => return Err(trouble),
+            }
+        }
         let since = Instant::now();
-        while !self.has_applied(replica, &position, Duration::from_secs(WAIT_S.into()))? {
+        loop {
+            let wait = end.map_or(WAIT, |end| end.saturating_duration_since(Instant::now()).min(WAIT));
+            // To a server 0 is without end.
+            if wait < Duration::from_millis(1) {
+                return Ok(false);
+            }
+            if self.has_applied(replica, &position, wait)? {
+                return Ok(true);
+            }
             if let Some(why) = self.run.monitor.stall(replica, since) {
                 self.run.monitor.fail(replica, why);
                 return Err(Trouble::Replica);
             }
         }
-        Ok(())
+    }
+
+    /// Where the binary log of a replica is once it has applied a position, for the replica that reads it; `None` when it has
+    /// not applied it at this time.
+    fn passed_on(
+        &mut self,
+        replica: usize,
+        position: Position,
+        end: Option<Instant>,
+    ) -> Result<Option<Position>, Trouble> {
+        if self.run.monitor.failure(replica).is_some() {
+            return Err(Trouble::Replica);
+        }
+        if !self.reach(replica, position, end)? {
+            return Ok(None);
+        }
+        let question = Means::File.question(self.family(replica)).to_owned();
+        let rows = match self.ask_replica(replica, vec![question]) {
+            Err(Trouble::Table(_)) => Vec::new(),
+            rows => rows?,
+        };
+        let position = Means::File.read(rows.first().and_then(|rows| rows.first()));
+        position.map(Some).ok_or(Trouble::Replica)
     }
 
     fn means(&self, replica: usize) -> Means {
@@ -78,9 +127,13 @@ impl Lane<'_> {
         })
     }
 
+    fn family(&self, replica: usize) -> Family {
+        self.run.replicas.get(replica).map_or(Family::MariaDb, |replica| replica.peer.family)
+    }
+
     /// Whether a replica has applied a position, at the latest after this time.
     fn has_applied(&mut self, replica: usize, position: &Position, wait: Duration) -> Result<bool, Trouble> {
-        let family = self.run.replicas.get(replica).map_or(Family::MariaDb, |replica| replica.peer.family);
+        let family = self.family(replica);
         let mut position = position.clone();
         if let Position::Domains(gtids) = &position {
             let rows = self.ask_replica(replica, vec![APPLIED.to_owned()])?;
@@ -307,8 +360,7 @@ impl Lane<'_> {
                 thread::sleep(SECOND_LOOK);
             }
             let position = self.position(replica)?;
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || !self.has_applied(replica, &position, left)? {
+            if !self.reach(replica, position, Some(end))? {
                 return Ok(Proof::None("the replica did not apply in time, see --max-lock"));
             }
             theirs = hashes(key, &self.ask_replica(replica, vec![plain.to_owned()])?).remove(values);

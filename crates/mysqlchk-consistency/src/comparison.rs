@@ -163,6 +163,8 @@ impl Comparison<'_> {
         let theirs = catalog::read(&mut session, peer.family, Some(tables), lexicon, wanted);
         Ok(Reader {
             means: Means::File,
+            sources: status::sources(&status),
+            above: None,
             known: BTreeSet::new(),
             filters: Filters::read(&status),
             has_other_sources: status.len() > 1,
@@ -196,7 +198,7 @@ impl Comparison<'_> {
     ) -> Result<Run> {
         let options = self.options;
         let has_sets = has_sets(self.source, self.session);
-        let (readers, known): (Vec<Reader>, Vec<BTreeMap<Name, Difference>>) = candidates
+        let (mut readers, known): (Vec<Reader>, Vec<BTreeMap<Name, Difference>>) = candidates
             .into_iter()
             .map(|Candidate { mut reader, known, .. }| {
                 reader.means = Means::of(self.source, &reader.peer, has_sets);
@@ -204,6 +206,7 @@ impl Comparison<'_> {
                 (reader, known)
             })
             .unzip();
+        let lost = chain(self.source, &mut readers);
         let ignored_columns = options.ignored_columns();
         let is_quick = |name: &Name, definition: &Arc<Definition>| {
             let same = |reader: &Reader| {
@@ -233,12 +236,17 @@ impl Comparison<'_> {
             tally
         };
         let tallies = known.into_iter().map(done).collect();
+        let limits = monitor::Limits { lag: options.max_lag, running: options.max_running };
+        let monitor = Monitor::new(readers.len(), limits);
+        for (replica, above) in lost {
+            let why = format!(
+                "it cannot be waited for without GTIDs: server {above}, which it replicates from, is not compared"
+            );
+            monitor.fail(replica, why);
+        }
         Ok(Run {
             source: self.source.clone(),
-            monitor: Monitor::new(
-                readers.len(),
-                monitor::Limits { lag: options.max_lag, running: options.max_running },
-            ),
+            monitor,
             words: words(options.hash)?,
             chunk_time: options.chunk_time,
             max_lock: options.max_lock,
@@ -307,6 +315,33 @@ impl Comparison<'_> {
         }
         Ok(())
     }
+}
+
+/// Finds for each replica that is waited for by file and position the one above it, whose binary log has these. Returns those
+/// that no way leads to from the source, with the `server_id` where the way ends.
+fn chain(source: &Peer, readers: &mut [Reader]) -> Vec<(usize, u64)> {
+    let ids: Vec<u64> = readers.iter().map(|reader| reader.peer.identity.server_id).collect();
+    // One that was never connected to a source is found by the monitor.
+    let is_direct = |reader: &Reader| {
+        reader.means != Means::File || reader.sources.is_empty() || reader.sources.contains(&source.identity.server_id)
+    };
+    for reader in readers.iter_mut().filter(|reader| !is_direct(reader)) {
+        reader.above = ids.iter().position(|id| reader.sources.contains(id));
+    }
+    let readers = &*readers;
+    let lost = |at: usize| {
+        let mut reader = readers.get(at)?;
+        // More steps than replicas are a ring.
+        for _ in readers {
+            match reader.above.and_then(|above| readers.get(above)) {
+                Some(above) => reader = above,
+                None if is_direct(reader) => return None,
+                None => break,
+            }
+        }
+        Some((at, *reader.sources.first()?))
+    };
+    (0..readers.len()).filter_map(lost).collect()
 }
 
 /// What would be compared, and how.

@@ -51,6 +51,10 @@ pub(crate) struct Run {
 pub(crate) struct Reader {
     pub(crate) peer: Peer,
     pub(crate) means: Means,
+    /// The servers that it replicates from, by `server_id`.
+    pub(crate) sources: Vec<u64>,
+    /// For [`Means::File`]: the replica that it replicates from, where that is not the source.
+    pub(crate) above: Option<usize>,
     pub(crate) tables: Catalog,
     pub(crate) filters: Filters,
     /// The tables that are known to differ from an older run.

@@ -49,6 +49,12 @@ pub(crate) fn read(rows: &[Row], source: Option<u64>) -> Applier {
     worst.unwrap_or(Applier::Absent)
 }
 
+/// The servers that a replica has been connected to, by `server_id`.
+pub(crate) fn sources(rows: &[Row]) -> Vec<u64> {
+    let id = |row: &Row| row.get(&["Source_Server_Id", "Master_Server_Id"])?.parse().ok().filter(|id| *id != 0);
+    rows.iter().filter_map(id).collect()
+}
+
 fn channel(row: &Row) -> Applier {
     let text = |names: &[&str]| row.get(names).unwrap_or("NULL").to_owned();
     let number = |names: &[&str]| row.get(names).and_then(|text| text.parse().ok());
@@ -91,6 +97,12 @@ mod tests {
     fn running(lag: Option<u64>, delay: u64) -> Applier {
         let (lag, delay) = (lag.map(Duration::from_secs), Duration::from_secs(delay));
         Applier::Running { lag, delay, applied: "bin.1:7".into() }
+    }
+
+    #[test]
+    fn a_channel_that_was_never_connected_has_no_source() {
+        let rows = ["7", "0", "9"].map(|source| row(source, "Yes", "Yes", "0", None, "0"));
+        assert_eq!(sources(&rows), [7, 9]);
     }
 
     #[test]
