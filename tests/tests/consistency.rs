@@ -563,6 +563,31 @@ fn the_verdict_takes_a_replica_out_until_it_is_rechecked_on_mysql() {
 }
 
 #[test]
+fn a_clock_that_was_wrong_is_not_believed() {
+    let [source, replica] = [(), ()].map(|()| Server::start());
+    let _link = replica.follow(&source);
+    let replicas = [replica];
+    published(&replicas, &source);
+    let [replica] = &replicas;
+    let ahead = "down: consistency was checked in the future: check clocks";
+    for (seconds, verdict) in [
+        (30, "up: "),
+        (5 * 86_400, ahead),
+        (-30, "up: "),
+        (-8 * 86_400, "down: consistency was checked 9d ago, limit is 7d"),
+    ] {
+        source.sql(&format!("SET GLOBAL init_connect='SET timestamp=UNIX_TIMESTAMP() + ({seconds})'"));
+        assert_eq!(compare(&source, &[]).code, Some(0));
+        wait::until_ok(&format!("{seconds}: {verdict}"), BOUND, || {
+            let said = checked(replica, "--require-consistent=7d");
+            if said.starts_with(verdict) { Ok(()) } else { Err(said) }
+        });
+        assert!(checked(replica, "--require-consistent").starts_with("up: "), "{seconds}");
+        source.sql("DELETE FROM mysqlchk.consistency");
+    }
+}
+
+#[test]
 fn replicas_that_agree_against_the_source_are_not_taken_out() {
     let [source, one, two] = [(), (), ()].map(|()| Server::start());
     let _links = [one.follow(&source), two.follow(&source)];
@@ -652,6 +677,16 @@ fn a_run_that_ended_early_is_gone_on_with() {
     replica.sql("SET sql_log_bin=0; UPDATE big.a SET v = 'x' WHERE id = 1");
     let outcome = compare(&source, &["--rows"]);
     assert!(outcome.stdout.contains("    1 differs in v\n    599999 differs in v\n"), "{outcome:?}");
+    // Nor does it go on with what is too old, or from a clock that was ahead; and none of that is left for later.
+    for shift in ["- INTERVAL 25 HOUR", "+ INTERVAL 1 HOUR"] {
+        replica.sql("SET sql_log_bin=0; UPDATE big.a SET v = '1' WHERE id = 1");
+        (1..10).map(|times| interrupted(times * 150)).find(|reached| *reached > 0).expect("some progress");
+        replica.sql("SET sql_log_bin=0; UPDATE big.a SET v = 'x' WHERE id = 1");
+        source.sql(&format!("UPDATE mysqlchk.progress SET started = started {shift}"));
+        let outcome = compare(&source, &[&slow[..], &["--rows"]].concat());
+        assert!(outcome.stdout.contains("    1 differs in v\n    599999 differs in v\n"), "{shift}: {outcome:?}");
+        assert_eq!(source.value("SELECT COUNT(*) FROM mysqlchk.progress"), "0", "{shift}");
+    }
 }
 
 /// A source and two replicas with a table that takes a second or two to read in chunks of a millisecond.

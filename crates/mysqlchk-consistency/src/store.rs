@@ -65,6 +65,7 @@ pub(crate) struct Progress {
     /// Tables that are done up to this key.
     bounds: BTreeMap<Name, (KeyValues, u64)>,
     written: Instant,
+    /// Whether the table has rows, of this run or of one before.
     has_written: bool,
 }
 
@@ -176,31 +177,35 @@ impl Progress {
         let now = now.first().and_then(|row| row.get(&["now"])).unwrap_or_default().to_owned();
         let mut resumed = Resumed::default();
         let mut started = None;
-        if !is_fresh {
-            let left = format!(
-                "SELECT db, tbl, started, bound, n FROM mysqlchk.progress WHERE run = {} \
-                 AND started > UTC_TIMESTAMP() - INTERVAL {RESUME_MAX_H} HOUR ORDER BY started",
-                string(&run)
-            );
-            session.query_rows(&left, |row| {
-                let text = |name| row.get(&[name]).unwrap_or_default().to_owned();
-                if started.as_deref() != Some(&*text("started")) {
-                    resumed = Resumed::default();
-                    started = Some(text("started"));
-                }
-                let name = Name { database: text("db").into(), table: text("tbl").into() };
-                let rows = text("n").parse().unwrap_or(0);
-                match row.get(&["bound"]) {
-                    None => _ = resumed.done.insert(name, rows),
-                    Some(bound) => {
-                        if let Ok(key) = serde_json::from_str(bound) {
-                            resumed.bounds.insert(name, (key, rows));
-                        }
+        let mut has_written = false;
+        // A beginning in the future is of a clock that was set back: how old it is cannot be told.
+        let left = format!(
+            "SELECT db, tbl, started, bound, n, run = {} AND started BETWEEN UTC_TIMESTAMP() - INTERVAL {RESUME_MAX_H} HOUR \
+             AND UTC_TIMESTAMP() AS good FROM mysqlchk.progress ORDER BY started",
+            string(&run)
+        );
+        session.query_rows(&left, |row| {
+            // What is of no use is removed, too: else it would be taken for recent when its time has come.
+            has_written = true;
+            if is_fresh || row.get(&["good"]) != Some("1") {
+                return;
+            }
+            let text = |name| row.get(&[name]).unwrap_or_default().to_owned();
+            if started.as_deref() != Some(&*text("started")) {
+                resumed = Resumed::default();
+                started = Some(text("started"));
+            }
+            let name = Name { database: text("db").into(), table: text("tbl").into() };
+            let rows = text("n").parse().unwrap_or(0);
+            match row.get(&["bound"]) {
+                None => _ = resumed.done.insert(name, rows),
+                Some(bound) => {
+                    if let Ok(key) = serde_json::from_str(bound) {
+                        resumed.bounds.insert(name, (key, rows));
                     }
                 }
-            })?;
-        }
-        let has_written = started.is_some();
+            }
+        })?;
         let progress = Progress {
             run,
             started: started.unwrap_or(now),
