@@ -588,6 +588,42 @@ fn a_clock_that_was_wrong_is_not_believed() {
 }
 
 #[test]
+fn a_verdict_that_cannot_be_written_is_told_and_not_lost() {
+    let [source, replica] = [(), ()].map(|()| Server::start());
+    let _link = replica.follow(&source);
+    let replicas = [replica];
+    published(&replicas, &source);
+    assert_eq!(compare(&source, &[]).code, Some(0));
+    // What a table gives whose disk is full.
+    source.sql(
+        "CREATE TRIGGER mysqlchk.full BEFORE INSERT ON mysqlchk.consistency FOR EACH ROW \
+         SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1114, MESSAGE_TEXT = 'The table is full'",
+    );
+    let unpublished = "the verdicts were not published: cannot query: the table or its disk is full (1114)\n";
+    let outcome = compare(&source, &[]);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    assert!(outcome.stdout.contains(" is consistent: ") && outcome.stdout.ends_with(unpublished), "{outcome:?}");
+    replicas[0].sql("SET sql_log_bin=0; UPDATE shop.a SET v = 7 WHERE id = 1");
+    let outcome = compare(&source, &[]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("  shop.a: 1 row differs\n") && outcome.stdout.ends_with(unpublished),
+        "{outcome:?}"
+    );
+    until_published(&replicas[0], "consistent -");
+    // The next run with room again makes good for it.
+    source.sql("DROP TRIGGER mysqlchk.full");
+    assert_eq!(compare(&source, &[]).code, Some(1));
+    until_published(&replicas[0], "inconsistent shop.a");
+    source.sql("SET GLOBAL read_only=ON");
+    let outcome = compare(&source, &[]);
+    let expected = "mysqlchk-consistency: cannot use table mysqlchk.consistency: cannot query: an option of the server \
+                    forbids it (1290): ask a server that takes writes; or use --no-publish\n";
+    assert_eq!((outcome.code, &*outcome.stderr), (Some(2), expected));
+    assert_eq!(compare(&source, &["--no-publish"]).code, Some(1));
+}
+
+#[test]
 fn replicas_that_agree_against_the_source_are_not_taken_out() {
     let [source, one, two] = [(), (), ()].map(|()| Server::start());
     let _links = [one.follow(&source), two.follow(&source)];

@@ -78,6 +78,7 @@ macro_rules! server_errors {
 
 // Source: the error references of `MySQL` 9.4 and `MariaDB` 11.8.
 server_errors! {
+    ER_DISK_FULL = 1021 "the disk is full"
     ER_CON_COUNT_ERROR = 1040 "too many connections"
     ER_DBACCESS_DENIED_ERROR = 1044 "missing privilege"
     ER_ACCESS_DENIED_ERROR = 1045 "access denied"
@@ -86,6 +87,7 @@ server_errors! {
     ER_SERVER_SHUTDOWN = 1053 "the server is shutting down"
     ER_BAD_FIELD_ERROR = 1054 "no such column"
     ER_PARSE_ERROR = 1064 "syntax error"
+    ER_RECORD_FILE_FULL = 1114 "the table or its disk is full"
     ER_HOST_IS_BLOCKED = 1129 "this host is blocked"
     ER_HOST_NOT_PRIVILEGED = 1130 "this host is not allowed"
     ER_TABLEACCESS_DENIED_ERROR = 1142 "missing privilege"
@@ -97,6 +99,7 @@ server_errors! {
     ER_LOCK_DEADLOCK = 1213 "deadlock"
     ER_USER_LIMIT_REACHED = 1226 "the account has reached one of its limits"
     ER_SPECIFIC_ACCESS_DENIED_ERROR = 1227 "missing privilege"
+    ER_OPTION_PREVENTS_STATEMENT = 1290 "an option of the server forbids it"
     ER_QUERY_INTERRUPTED = 1317 "the statement was killed"
     ER_TABLE_DEF_CHANGED = 1412 "the table was changed meanwhile"
     ER_ACCESS_DENIED_NO_PASSWORD_ERROR = 1698 "access denied"

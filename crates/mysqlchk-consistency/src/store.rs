@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use client::error::{ER_BAD_FIELD_ERROR, ER_NO_SUCH_TABLE};
+use client::error::{ER_BAD_FIELD_ERROR, ER_NO_SUCH_TABLE, ER_OPTION_PREVENTS_STATEMENT};
 use client::{Error, Row, Session};
 
 use crate::expression::{KeyValues, string};
@@ -134,6 +134,9 @@ pub(crate) fn is_ready(session: &mut Session<'_>) -> Result<bool> {
             },
             Err(error) if error.is(&[ER_BAD_FIELD_ERROR]) => {
                 format!("{error}: it has another layout, drop it and it will be made again")
+            }
+            Err(error) if error.is(&[ER_OPTION_PREVENTS_STATEMENT]) => {
+                format!("{error}: ask a server that takes writes")
             }
             Err(error) => format!("{error}: GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON mysqlchk.*"),
         };
