@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use lab::front::{Front, READ};
 use lab::galera::Cluster;
 use lab::group::Group;
 use lab::program::{Check, Outcome, binary, local};
@@ -15,7 +16,8 @@ use lab::replica::Fault;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Server};
 use lab::software::Software;
-use lab::wait;
+use lab::xinetd::Xinetd;
+use lab::{machine, shipped, wait};
 use mysql::prelude::Queryable;
 use serde_json::Value;
 
@@ -322,6 +324,12 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "UPDATE T SET `select` = -1 WHERE `k ``x` = 154",
         "154 differs",
     ),
+    (
+        "other_case_key",
+        "(k VARCHAR(20) PRIMARY KEY, v INT) AS SELECT CONCAT('k', id) AS k, i AS v FROM plant.base",
+        "UPDATE T SET k = 'K154' WHERE k = 'k154'",
+        "'K154' extra, 'k154' missing",
+    ),
     ("empty", "(k INT PRIMARY KEY)", "INSERT INTO T VALUES (1)", "1 extra"),
     ("emptied", "(k INT PRIMARY KEY) AS SELECT id AS k FROM plant.base", "TRUNCATE TABLE T", "3000 rows"),
     ("no_table", "(k INT PRIMARY KEY)", "DROP TABLE T", "is missing"),
@@ -560,6 +568,62 @@ fn the_verdict_takes_a_replica_out_until_it_is_rechecked_on_mariadb() {
 #[test]
 fn the_verdict_takes_a_replica_out_until_it_is_rechecked_on_mysql() {
     the_verdict_takes_a_replica_out_until_it_is_rechecked(Software::MySql9);
+}
+
+#[test]
+fn the_verdict_reaches_haproxy_with_its_reason_until_it_is_rechecked() {
+    // Two checks: the file has `inter 1s fastinter 510ms fall 2`.
+    const CHECKS: Duration = Duration::from_secs(2);
+    let [source, one, two] = [(), (), ()].map(|()| Server::start());
+    let _links = [one.follow(&source), two.follow(&source)];
+    let replicas = [one, two];
+    published(&replicas, &source);
+    assert_eq!(compare(&source, &[]).code, Some(0));
+    let [one, two] = &replicas;
+    for replica in &replicas {
+        until_published(replica, "consistent -");
+    }
+    let demanding = |server| {
+        let services = shipped::services("mysqlchk", server);
+        services.append("mysqlchk-replication", "server_args", "--require-consistent=7d")
+    };
+    let _xinetd = Xinetd::start(&[shipped::services("mysqlchk", &source), demanding(one), demanding(two)]);
+    let front = Front::start("haproxy/replicas.cfg", &[("SOURCE", &source), ("REPLICA_1", one), ("REPLICA_2", two)]);
+    let addresses = |servers: &[&Server]| {
+        let mut addresses: Vec<String> = servers.iter().map(|server| server.ip().to_string()).collect();
+        addresses.sort();
+        addresses
+    };
+    for server in ["replica1", "replica2"] {
+        front.until_up("read", server);
+    }
+    assert_eq!(front.who_answers(READ), addresses(&[one, two]));
+
+    one.sql("SET sql_log_bin=0; UPDATE shop.a SET v = IF(id = 1, 2, 1)");
+    let (took, late) = machine::beside_sleeps(CHECKS, 1, || {
+        thread::scope(|scope| {
+            let run = scope.spawn(|| compare(&source, &[]));
+            until_published(one, "inconsistent shop.a");
+            let begin = Instant::now();
+            front.haproxy.until("read", "replica1", "DOWN", BOUND);
+            let took = begin.elapsed();
+            assert_eq!(run.join().unwrap().code, Some(1));
+            took
+        })
+    });
+    assert!(took <= CHECKS + 2 * late, "{took:?}, the machine is late by {late:?}");
+    front.until_down("read", "replica1", "data differs from the source in 1 table (shop.a)");
+    assert_eq!(front.who_answers(READ), addresses(&[two]));
+    front.until_up("read", "replica2");
+
+    // Repaired and not checked again, it stays out.
+    one.sql("SET sql_log_bin=0; UPDATE shop.a SET v = id");
+    front.until_down("read", "replica1", "data differs from the source in 1 table (shop.a)");
+    assert_eq!(compare(&source, &["--recheck"]).code, Some(0));
+    front.until_down("read", "replica1", "consistency was never checked, limit is 7d");
+    assert_eq!(compare(&source, &[]).code, Some(0));
+    front.until_up("read", "replica1");
+    assert_eq!(front.who_answers(READ), addresses(&[one, two]));
 }
 
 #[test]
@@ -1164,6 +1228,40 @@ fn a_third_tier_behind_row_events_is_found_by_gtids_on_mysql() {
 #[test]
 fn a_third_tier_behind_row_events_is_found_by_positions_on_mysql() {
     a_third_tier_behind_row_events_is_found(Software::MySql9, false);
+}
+
+#[test]
+fn a_replica_is_asked_with_the_account_of_its_own_group() {
+    let [source, replica] = [(), ()].map(|()| Server::start());
+    let link = replica.follow(&source);
+    let account = |name, password, privilege| {
+        format!(
+            "SET sql_log_bin=0; CREATE USER {name}@'%' IDENTIFIED BY '{password}'; \
+             GRANT SELECT, {privilege} ON *.* TO {name}@'%'"
+        )
+    };
+    source.sql(&account("above", "first", "REPLICATION MASTER ADMIN"));
+    replica.sql(&account("below", "second", "SLAVE MONITOR"));
+    link.until_caught_up();
+    let scratch = Scratch::new("consistency");
+    let run = |group: &str| {
+        let file = scratch.file(
+            "my.cnf",
+            format!(
+                "[mysqlchk-consistency]\nhost={}\nuser=above\npassword=first\nssl-mode=PREFERRED\n\
+                 [{group}]\nuser=below\npassword=second\n",
+                source.ip()
+            ),
+        );
+        Check::new("mysqlchk-consistency").arg(format!("--defaults-file={}", file.display())).run()
+    };
+    let outcome = run("mysqlchk-consistency-replica");
+    assert!(outcome.code == Some(0) && outcome.stdout.contains(" is consistent: 2 tables"), "{outcome:?}");
+    // Without the group the account of the source is taken, which this replica does not have.
+    let outcome = run("other");
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    let denied = format!("at {} is incomplete: cannot log in: access denied (1045)\n", replica.address());
+    assert!(outcome.stdout.contains(&denied), "{outcome:?}");
 }
 
 #[test]
