@@ -6,6 +6,9 @@ use crate::expression::{KeyValues, Range};
 
 /// The rows of the first chunk of a table: less than a millisecond, whatever the table before was like.
 pub(crate) const FIRST: u64 = 1000;
+/// The bytes of the smallest chunk. Less is read no faster: what remains is the way to the servers and back, or a machine that is
+/// busy, and a chunk that shrinks for these would end at one row.
+const LEAST_BYTES: u64 = 64 * 1024;
 /// How much larger a chunk may be than the one before.
 const GROWTH: u64 = 4;
 /// A key with fewer rows than this for each of its numbers has gaps, and is asked for its bounds.
@@ -18,6 +21,8 @@ pub(crate) struct Walk {
     upper: Upper,
     /// The rows of a chunk that takes as long as it should, as far as we know.
     size: u64,
+    /// The rows of the smallest chunk.
+    fewest: u64,
     target: Duration,
     /// Of a key of one column of whole numbers: the last one when the walk began.
     last: Option<i128>,
@@ -35,14 +40,16 @@ enum Upper {
 
 impl Walk {
     /// Begins behind a key, or below the first row. `first` is the key after the first [`FIRST`] rows, where there are as
-    /// many; `last` the last key, where it is one whole number.
+    /// many; `last` the last key, where it is one whole number; `row_bytes` about how many bytes a row has.
     pub(crate) fn new(
         lower: Option<KeyValues>,
         first: Option<KeyValues>,
         last: Option<i128>,
+        row_bytes: u64,
         target: Duration,
     ) -> Walk {
-        Walk { lower, upper: first.map_or(Upper::Open, Upper::Key), size: FIRST, target, last }
+        let fewest = (LEAST_BYTES / row_bytes.max(1)).clamp(1, FIRST);
+        Walk { lower, upper: first.map_or(Upper::Open, Upper::Key), size: FIRST, fewest, target, last }
     }
 
     /// The chunk to read; `None` behind the last one.
@@ -100,7 +107,7 @@ impl Walk {
     fn adapt(&mut self, rows: u64, elapsed: Duration) {
         let seconds = elapsed.as_secs_f64().max(1e-6);
         let fits = (rows as f64 * self.target.as_secs_f64() / seconds) as u64;
-        self.size = fits.clamp((self.size / GROWTH).max(1), self.size.saturating_mul(GROWTH));
+        self.size = fits.clamp((self.size / GROWTH).max(self.fewest), self.size.saturating_mul(GROWTH));
     }
 }
 
@@ -116,6 +123,7 @@ mod tests {
     use super::*;
 
     const TARGET: Duration = Duration::from_millis(40);
+    const ROW: u64 = 1024;
 
     fn key(number: i128) -> KeyValues {
         vec![number.to_string()]
@@ -127,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_first_chunk_is_open_below_and_the_last_one_above() {
-        let mut walk = Walk::new(None, Some(key(1000)), None, TARGET);
+        let mut walk = Walk::new(None, Some(key(1000)), None, ROW, TARGET);
         assert_eq!(walk.range(), Some(range(None, Some(1000))));
         let question = walk.question().unwrap();
         assert_eq!(question, (Range { lower: Some(key(1000)), upper: None }, FIRST));
@@ -142,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_small_table_is_one_chunk() {
-        let mut walk = Walk::new(None, None, None, TARGET);
+        let mut walk = Walk::new(None, None, None, ROW, TARGET);
         assert_eq!(walk.range(), Some(range(None, None)));
         walk.read(3, TARGET, None);
         assert_eq!(walk.range(), None);
@@ -150,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_chunk_takes_as_long_as_it_should_and_does_not_jump() {
-        let mut walk = Walk::new(None, Some(key(1)), None, TARGET);
+        let mut walk = Walk::new(None, Some(key(1)), None, ROW, TARGET);
         for (rows, took, size) in [(1000, 1, 4000), (4000, 4, 16_000), (16_000, 16, 40_000), (40_000, 80, 20_000)] {
             walk.read(rows, Duration::from_millis(took), Some(key(1)));
             assert_eq!(walk.size, size);
@@ -160,8 +168,20 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_does_not_shrink_for_what_is_no_reading() {
+        // A replica on another continent: the way there alone is longer than a chunk should take.
+        for (row_bytes, fewest) in [(0, FIRST), (64, FIRST), (1024, 64), (1 << 30, 1)] {
+            let mut walk = Walk::new(None, Some(key(1)), None, row_bytes, TARGET);
+            for _ in 0..20 {
+                walk.read(walk.size, Duration::from_millis(200), Some(key(1)));
+            }
+            assert_eq!(walk.size, fewest, "{row_bytes}");
+        }
+    }
+
+    #[test]
     fn whole_numbers_without_gaps_need_no_question() {
-        let mut walk = Walk::new(None, Some(key(1000)), Some(10_000), TARGET);
+        let mut walk = Walk::new(None, Some(key(1000)), Some(10_000), ROW, TARGET);
         assert_eq!(walk.question(), None);
         // The first chunk has no beginning, so nothing is known of its gaps.
         assert_eq!(walk.read(1000, TARGET, None), Some((Range { lower: Some(key(1000)), upper: None }, 1000)));

@@ -144,6 +144,8 @@ pub(crate) struct Plan {
     pub(crate) has_row_locks: bool,
     /// The estimate of the source.
     pub(crate) rows: u64,
+    /// How many bytes a row has, by the same estimate.
+    pub(crate) row_bytes: u64,
 }
 
 /// What two definitions of a table have that differs.
@@ -243,7 +245,14 @@ pub(crate) fn plan(source: &Definition, replicas: &[&Definition], ignored: &BTre
     }
     let key = source.keys.iter().find_map(|key| chunk_key(key, source, replicas));
     let has_row_locks = source.engine.eq_ignore_ascii_case("innodb");
-    Plan { columns, key, as_bytes: collations.len() > 1, has_row_locks, rows: source.rows }
+    Plan {
+        columns,
+        key,
+        as_bytes: collations.len() > 1,
+        has_row_locks,
+        rows: source.rows,
+        row_bytes: source.bytes / source.rows.max(1),
+    }
 }
 
 fn find<'a>(definition: &'a Definition, name: &str) -> Option<&'a Column> {

@@ -172,7 +172,7 @@ impl Lane<'_> {
     fn compare(&mut self, table: &Table) -> Result<u64, Trouble> {
         let Some(key) = &table.plan.key else { return self.bag(table) };
         let (name, run) = (&table.name, self.run);
-        let (mut walk, mut total) = self.walk(name, key)?;
+        let (mut walk, mut total) = self.walk(table, key)?;
         let mut suspects: Vec<Vec<Range>> = vec![Vec::new(); run.replicas.len()];
         let mut found: Vec<Found> = run.replicas.iter().map(|_| Found::default()).collect();
         while let Some(range) = walk.range() {
@@ -225,7 +225,8 @@ impl Lane<'_> {
     }
 
     /// The way through a table: from its beginning, or from where an unfinished run got to.
-    fn walk(&mut self, name: &Name, key: &ChunkKey) -> Result<(Walk, u64), Trouble> {
+    fn walk(&mut self, table: &Table, key: &ChunkKey) -> Result<(Walk, u64), Trouble> {
+        let name = &table.name;
         let (lower, total) = self.run.resumed.bounds.get(name).cloned().unzip();
         let rest = Range { lower, upper: None };
         let mut questions = vec![expression::bound(name, key, &rest, FIRST)];
@@ -235,7 +236,7 @@ impl Lane<'_> {
         let mut answers = self.ask_source(&questions)?.into_iter();
         let first = answers.next().and_then(|rows| key_of(key, &rows));
         let last = answers.next().and_then(|rows| key_of(key, &rows)?.first()?.parse().ok());
-        Ok((Walk::new(rest.lower, first, last, self.run.chunk_time), total.unwrap_or(0)))
+        Ok((Walk::new(rest.lower, first, last, table.plan.row_bytes, self.run.chunk_time), total.unwrap_or(0)))
     }
 
     /// Settles what differed so far.
