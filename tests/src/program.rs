@@ -22,7 +22,7 @@ use crate::server::Server;
 use crate::{janitor, scratch, user, wait};
 
 /// No check may take this long.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_secs(180);
 
 /// What a check did.
 #[derive(Clone, Debug)]

@@ -1038,7 +1038,8 @@ fn a_stopped_applier_is_incomplete() {
     assert!(outcome.stdout.contains("is incomplete: applier is `No`, not `Yes`"), "{outcome:?}");
 }
 
-/// Writers on a source, until it is dropped: rows that count, rows that toggle, rows that come and go.
+/// Writers on a source, until it is dropped: rows that count, rows that toggle, rows that come and go. They write as much as a
+/// replica applies: on a busy machine it would fall behind without end, and a run that waits for it with it.
 struct Writers<'a> {
     ended: Arc<AtomicBool>,
     threads: Vec<JoinHandle<u64>>,
@@ -1046,8 +1047,7 @@ struct Writers<'a> {
 }
 
 impl<'a> Writers<'a> {
-    fn start(source: &'a Server) -> Self {
-        // Not more than the appliers can take while both servers are read.
+    fn start(source: &'a Server, replica: &Server) -> Self {
         let pause = Duration::from_millis(if source.software().is_mysql() { 4 } else { 1 });
         source.sql(
             "CREATE DATABASE hot;
@@ -1073,11 +1073,32 @@ impl<'a> Writers<'a> {
             },
             |n| format!("UPDATE hot.cold SET v = v + 1 WHERE id = {}", 1 + n * 7919 % 3000),
         ];
+        let is_behind = Arc::new(AtomicBool::new(false));
+        let watch = {
+            let (ended, is_behind) = (Arc::clone(&ended), Arc::clone(&is_behind));
+            let mut sessions = [source.session(), replica.session()];
+            thread::spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    let counted = "SELECT n FROM hot.counters WHERE id = 1";
+                    // A replica that has not even the table is behind.
+                    let counts =
+                        sessions.each_mut().map(|session| session.query_first::<i64, _>(counted).ok().flatten());
+                    let [written, applied] = counts.map(|count| count.unwrap_or(i64::MIN / 2));
+                    is_behind.store(written - applied > 10, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(20));
+                }
+                0
+            })
+        };
         let threads = statements.map(|statement| {
-            let (ended, mut session) = (Arc::clone(&ended), source.session());
+            let (ended, is_behind, mut session) = (Arc::clone(&ended), Arc::clone(&is_behind), source.session());
             thread::spawn(move || {
                 let mut done = 0;
                 while !ended.load(Ordering::Relaxed) {
+                    if is_behind.load(Ordering::Relaxed) {
+                        thread::sleep(pause);
+                        continue;
+                    }
                     // A deadlock with the others is no matter.
                     let _ = session.query_drop(statement(done));
                     done += 1;
@@ -1086,7 +1107,7 @@ impl<'a> Writers<'a> {
                 done
             })
         });
-        Self { ended, threads: threads.into(), source }
+        Self { ended, threads: threads.into_iter().chain([watch]).collect(), source }
     }
 
     /// Ends them, and says how many transactions there were.
@@ -1108,16 +1129,16 @@ fn is_right_under_writes(software: Software, lines: &[&str]) {
     let [source, replica] = [(), ()].map(|()| Server::start_of(software, &lines));
     let link = replica.follow(&source);
     grant(&source);
-    let writers = Writers::start(&source);
+    let writers = Writers::start(&source, &replica);
     for round in 0..rounds() {
-        let outcome = compare(&source, &["--database=hot", "--max-lag=60s"]);
+        let outcome = compare(&source, &["--database=hot", "--max-lag=60s", "--max-lock=20s"]);
         assert_eq!(outcome.code, Some(0), "round {round}: {outcome:?}");
     }
     replica.sql(
         "SET sql_log_bin=0; UPDATE hot.counters SET note='b' WHERE id=2; UPDATE hot.toggles SET note='b' WHERE id=1",
     );
     for round in 0..rounds() {
-        let (reason, found) = found(&source, &["--database=hot", "--max-lag=60s"]);
+        let (reason, found) = found(&source, &["--database=hot", "--max-lag=60s", "--max-lock=20s"]);
         let expected: Found =
             [("hot.counters", "2 differs"), ("hot.toggles", "1 differs")].map(|(a, b)| (a.into(), b.into())).into();
         assert_eq!(found, expected, "round {round}: {reason}");
@@ -1180,7 +1201,7 @@ fn a_third_tier_behind_row_events_is_found(software: Software, by_gtids: bool) {
     );
     until_rows(&[&middle, &last], "shop.a", 3);
     // What has not arrived at the last one is no difference, also while there is always more to come.
-    let writers = Writers::start(&source);
+    let writers = Writers::start(&source, &middle);
     source.sql("UPDATE shop.a SET v = 7 WHERE id = 1");
     // A row is locked until the last one has applied what is before the lock.
     let arguments = ["--database=shop", "--rows", "--max-lag=60s", "--max-lock=20s"];
