@@ -3,7 +3,7 @@
 //! As in every `MySQL` program a long option may stand in an option file. So the settings of the files are put before the
 //! arguments as if they had been typed there, and one parser reads both; the later one wins.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
@@ -191,12 +191,12 @@ fn dashes_for_underscores(argument: OsString) -> OsString {
 
 /// The value last typed for `--option` or `-o`: in the next word, after `=`, or right after a short option.
 #[must_use]
-pub fn value_of(option: &str, typed: &[OsString]) -> Option<OsString> {
+pub fn value_of(option: &str, typed: &[impl AsRef<OsStr>]) -> Option<OsString> {
     let mut found = None;
     for (at, argument) in typed.iter().enumerate() {
-        let rest = argument.to_str().and_then(|text| text.strip_prefix(option));
+        let rest = argument.as_ref().to_str().and_then(|text| text.strip_prefix(option));
         match rest.map(|rest| (rest, rest.strip_prefix('='))) {
-            Some(("", _)) => found = typed.get(at + 1).cloned(),
+            Some(("", _)) => found = typed.get(at + 1).map(|value| value.as_ref().to_owned()),
             Some((_, Some(value))) => found = Some(value.into()),
             Some((value, None)) if !option.starts_with("--") => found = Some(value.into()),
             _ => {}

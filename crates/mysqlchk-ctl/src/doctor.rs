@@ -25,6 +25,8 @@ use crate::store::Store;
 use program::Run;
 use service::Service;
 
+/// The ports that HAProxy asks on, unless somebody has chosen others: also of the checks that we replace.
+const PORTS: [u16; 2] = [9200, 9201];
 /// The longest text of what was found, in characters.
 const FOUND_MAX: usize = 300;
 
@@ -132,22 +134,20 @@ pub(crate) fn examine(options: &Doctor, store: &Store) -> Result<bool> {
     let has_note = note::examine(store, &mut report);
     let services = services(options, &mut report);
     let on: Vec<&Service> = services.iter().filter(|service| service.is_on).collect();
-    let (mut budgets, mut runs) = (Vec::new(), Vec::new());
+    let mut budgets = Vec::new();
     for service in &on {
-        let is_alone = on.iter().filter(|other| other.clashes_with(service)).count() == 1;
-        let run =
-            if service.is_ours() { examine_service(service, is_alone, has_note, options, &mut report) } else { None };
         if service.is_ours() {
-            budgets.push((service.port, run.as_ref().map_or(DEFAULT_BUDGET, |run| run.budget)));
+            let is_alone = on.iter().filter(|other| other.clashes_with(service)).count() == 1;
+            let run = examine_service(service, is_alone, has_note, options, &mut report);
+            budgets.push((service.port, run.map_or(DEFAULT_BUDGET, |run| run.budget)));
         } else {
             old(service, &mut report);
         }
-        runs.push((*service, run));
     }
-    clashes(&runs, &mut report);
+    clashes(&on, &mut report);
     if let Some(configuration) = &configuration {
         // A load balancer has no checks of its own.
-        let usual = [9200, 9201].map(|port| (port, DEFAULT_BUDGET));
+        let usual = PORTS.map(|port| (port, DEFAULT_BUDGET));
         configuration.examine(if budgets.is_empty() { &usual } else { &budgets }, &mut report);
     }
     Ok(report.end())
@@ -167,8 +167,7 @@ fn services(options: &Doctor, report: &mut Report) -> Vec<Service> {
     }
     let what = options.only.as_deref().unwrap_or("no check");
     // Not its agent, nor its metrics.
-    let is_plain = |service: &&Service, name: &str| service.program_name() == name && service.is_named(name);
-    let named = |name: &str| services.iter().find(|service| is_plain(service, name));
+    let named = |name: &str| services.iter().find(|own| own.program_name() == name && own.is_named(name));
     let fit = match options.only.as_deref() {
         Some(only) => named(only),
         None if galera::is_node() == Some(true) => named("galera-chk"),
@@ -198,7 +197,7 @@ fn examine_service(
         port::examine(service, &run, has_note, report);
     }
     // A load balancer does not read metrics.
-    let is_read = service.argument("--format") == Some("prometheus");
+    let is_read = service.argument("--format").as_deref() == Some("prometheus");
     for address in options.from.iter().filter(|_| !is_read) {
         service.examine_source(*address, &run, report);
     }
@@ -207,8 +206,8 @@ fn examine_service(
 }
 
 /// Services of ours on the same port: on a Galera node it is for `galera-chk`.
-fn clashes(runs: &[(&Service, Option<Run>)], report: &mut Report) {
-    let ours: Vec<_> = runs.iter().filter(|(service, _)| service.is_ours()).map(|(service, _)| *service).collect();
+fn clashes(on: &[&Service], report: &mut Report) {
+    let ours: Vec<_> = on.iter().copied().filter(|service| service.is_ours()).collect();
     for (at, service) in ours.iter().enumerate() {
         let Some(other) = ours.iter().take(at).find(|other| other.clashes_with(service)) else { continue };
         let is_node = galera::is_node();
@@ -224,9 +223,8 @@ fn clashes(runs: &[(&Service, Option<Run>)], report: &mut Report) {
 
 /// A checker of another make on one of our ports, or one of those that we replace.
 fn old(service: &Service, report: &mut Report) {
-    let found = format!("{} answers on port {}: it is not one of {}", service.program.display(), service.port, {
-        let ours: Vec<&str> = option_file::programs().collect();
-        ours.join(", ")
-    });
+    let ours = option_file::programs().collect::<Vec<_>>().join(", ");
+    let (program, port) = (service.program.display(), service.port);
+    let found = format!("{program} answers on port {port}: it is not one of {ours}");
     report.add(Finding::fail(&service.name, found).cured_by(service.off()));
 }

@@ -46,7 +46,7 @@ pub(super) fn examine(service: &Service, run: &Run, has_note: bool, report: &mut
         return;
     }
     let form = service.argument("--format");
-    if form == Some("agent") {
+    if form.as_deref() == Some("agent") {
         report.add(match exchange(SocketAddr::new(ip, service.port), b"", run.budget + GRACE) {
             Ok(bytes) if bytes.ends_with(b"\n") => {
                 let line = String::from_utf8_lossy(&bytes);
@@ -58,7 +58,7 @@ pub(super) fn examine(service: &Service, run: &Run, has_note: bool, report: &mut
         return;
     }
     // Metrics are there also when the check is down; and with a note a service answers what that says.
-    let is_verdict = !has_note && form != Some("prometheus");
+    let is_verdict = !has_note && form.as_deref() != Some("prometheus");
     for (name, request) in PROBES {
         let address = SocketAddr::new(ip, service.port);
         match ask(address, request, run.budget + GRACE) {

@@ -9,7 +9,7 @@ use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use check::DEFAULT_BUDGET;
-use client::{duration, options};
+use client::{command_line, duration, options};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use serde_json::Value;
@@ -33,7 +33,7 @@ pub(super) struct Run {
     pub(super) verdict: String,
     pub(super) reason: String,
     pub(super) budget: Duration,
-    /// The options in force, those of the option files first, each as `--option=value`; a password as stars.
+    /// The options in force, as they are typed, those of the option files first; a password as stars.
     options: Vec<String>,
 }
 
@@ -44,8 +44,7 @@ impl Run {
 
     /// The value of an option; the last one counts.
     pub(super) fn option(&self, option: &str) -> Option<String> {
-        let mut values = self.options.iter().filter_map(|own| own.strip_prefix(option)?.strip_prefix('='));
-        values.next_back().map(str::to_owned)
+        command_line::value_of(option, &self.options)?.into_string().ok()
     }
 
     /// Whether an option could lead elsewhere than to the socket.
@@ -88,7 +87,7 @@ pub(super) fn examine(service: &Service, has_note: bool, report: &mut Report) ->
     if let Some(finding) = selinux(service) {
         report.add(finding);
     }
-    let lines = shown.lines().skip(1).map(str::to_owned).chain(in_pairs(&service.arguments));
+    let lines = shown.lines().skip(1).map(str::to_owned).chain(service.arguments.iter().cloned());
     let mut run =
         Run { verdict: String::new(), reason: String::new(), budget: DEFAULT_BUDGET, options: lines.collect() };
     run.budget = run.option("--timeout").and_then(|text| duration::parse(&text).ok()).unwrap_or(DEFAULT_BUDGET);
@@ -122,18 +121,6 @@ pub(super) fn examine(service: &Service, has_note: bool, report: &mut Report) ->
         report.add(of_times(service, &run, times));
     }
     Some(run)
-}
-
-/// `--option value` as `--option=value`.
-fn in_pairs(arguments: &[String]) -> Vec<String> {
-    let mut pairs: Vec<String> = Vec::new();
-    for argument in arguments {
-        match pairs.last_mut().filter(|last| last.starts_with("--") && !last.contains('=')) {
-            Some(last) if !argument.starts_with('-') => *last = format!("{last}={argument}"),
-            _ => pairs.push(argument.clone()),
-        }
-    }
-    pairs
 }
 
 fn of_times(service: &Service, run: &Run, mut times: Vec<Duration>) -> Finding {
@@ -284,8 +271,7 @@ mod tests {
     #[test]
     fn the_last_value_of_an_option_counts() {
         let arguments = ["--timeout", "2s", "--reason-phrase", "--only-from=::1", "-h", "db"].map(str::to_owned);
-        let options = in_pairs(&arguments);
-        assert_eq!(options, ["--timeout=2s", "--reason-phrase", "--only-from=::1", "-h", "db"]);
+        let options = ["--timeout=1s".to_owned()].into_iter().chain(arguments).collect();
         let run = Run { verdict: "up".into(), reason: String::new(), budget: DEFAULT_BUDGET, options };
         assert_eq!(run.option("--timeout").as_deref(), Some("2s"));
         assert_eq!(run.option("--only").as_deref(), None);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use check::only_from::{self, OnlyFrom};
-use client::option_file;
+use client::{command_line, option_file};
 
 use super::program::Run;
 use super::{Finding, Report, systemd, xinetd};
@@ -131,17 +131,8 @@ impl Service {
     }
 
     /// The value of an option among its arguments: the last one counts.
-    pub(super) fn argument(&self, option: &str) -> Option<&str> {
-        let mut value = None;
-        let mut arguments = self.arguments.iter();
-        while let Some(argument) = arguments.next() {
-            match argument.strip_prefix(option) {
-                Some("") => value = arguments.next().map(String::as_str),
-                Some(rest) => value = rest.strip_prefix('=').or(value),
-                None => {}
-            }
-        }
-        value
+    pub(super) fn argument(&self, option: &str) -> Option<String> {
+        command_line::value_of(option, &self.arguments)?.into_string().ok()
     }
 
     /// The command that gives an option this value.

@@ -10,14 +10,12 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 
 use super::service::{By, Limits, Service, Setting};
-use super::{Finding, Report};
+use super::{Finding, PORTS, Report};
 use crate::processes::Process;
 use crate::shell::{pattern, quoted, replacement, system};
 
 /// What xinetd reads when nobody names another file.
 const DEFAULT_FILE: &str = "/etc/xinetd.conf";
-/// The ports of the checks, where those stand that we replace.
-const PORTS: [u16; 2] = [9200, 9201];
 /// Where names have ports.
 const NAMES: &str = "/etc/services";
 
@@ -48,6 +46,16 @@ struct Xinetd {
     arguments: Vec<String>,
 }
 
+/// What all services of a xinetd share.
+#[derive(Default)]
+struct Host {
+    /// The text of `/etc/services`.
+    names: String,
+    environment: Vec<(String, String)>,
+    reload: String,
+    process: Option<u32>,
+}
+
 /// The services of its files. Where none `is_needed` and it does not run there are none.
 pub(super) fn services(is_needed: bool, report: &mut Report) -> Vec<Service> {
     let running = Process::daemon("xinetd").map(|process| Xinetd { arguments: process.arguments(), process });
@@ -71,30 +79,34 @@ pub(super) fn services(is_needed: bool, report: &mut Report) -> Vec<Service> {
         None if Path::new("/etc/init.d/xinetd").exists() => "/etc/init.d/xinetd start".to_owned(),
         None => "xinetd".to_owned(),
     };
-    let names = fs::read_to_string(NAMES).unwrap_or_default();
-    let environment = running.as_ref().map(|xinetd| xinetd.process.environment()).unwrap_or_default();
+    let host = Host {
+        names: fs::read_to_string(NAMES).unwrap_or_default(),
+        environment: running.as_ref().map(|xinetd| xinetd.process.environment()).unwrap_or_default(),
+        reload,
+        process: running.as_ref().map(|xinetd| xinetd.process.id),
+    };
     let mut services = Vec::new();
     for block in &files.services {
         let attributes = files.attributes_of(block);
         let is_on = files.is_on(block, &attributes);
-        let Some(mut service) = service(block, &attributes, is_on, &names, &environment, &reload) else { continue };
-        if let By::Xinetd(entry) = &mut service.by {
-            entry.process = running.as_ref().map(|xinetd| xinetd.process.id);
-        }
+        let Some(service) = service(block, &attributes, is_on, &host) else { continue };
         if !(service.is_ours() || is_on && PORTS.contains(&service.port)) {
             continue;
         }
         if is_on {
-            examine(block, &attributes, &names, &service, report);
+            examine(block, &attributes, &host.names, &service, report);
         }
         services.push((service, block.file.clone()));
     }
     let mut on: Vec<&Path> = services.iter().filter(|(service, _)| service.is_on).map(|(_, file)| &**file).collect();
     on.dedup();
     match &running {
-        _ if on.is_empty() => {}
-        None => report.add(Finding::fail("xinetd", "it does not run, and has services that are on").cured_by(&reload)),
-        Some(xinetd) => on.iter().for_each(|file| xinetd.examine_age(file, &reload, report)),
+        Some(xinetd) => on.iter().for_each(|file| xinetd.examine_age(file, &host.reload, report)),
+        None if on.is_empty() => {}
+        None => {
+            let finding = Finding::fail("xinetd", "it does not run, and has services that are on");
+            report.add(finding.cured_by(&host.reload));
+        }
     }
     services.into_iter().map(|(service, _)| service).collect()
 }
@@ -112,20 +124,13 @@ fn examine(block: &Block, attributes: &Attributes, names: &str, service: &Servic
     }
 }
 
-fn service(
-    block: &Block,
-    attributes: &Attributes,
-    is_on: bool,
-    names: &str,
-    environment: &[(String, String)],
-    reload: &str,
-) -> Option<Service> {
+fn service(block: &Block, attributes: &Attributes, is_on: bool, host: &Host) -> Option<Service> {
     let one = |name: &str| word(attributes, name).next().map(str::to_owned);
     let program = PathBuf::from(one("server")?);
-    let port = one("port").and_then(|port| port.parse().ok()).or_else(|| port_of(names, &block.name))?;
+    let port = one("port").and_then(|port| port.parse().ok()).or_else(|| port_of(&host.names, &block.name))?;
     // Without `passenv` a service gets all that xinetd has.
     let passes = |name: &str| attributes.get("passenv").is_none_or(|names| names.iter().any(|passed| passed == name));
-    let mut environment: Vec<_> = environment.iter().filter(|(name, _)| passes(name)).cloned().collect();
+    let mut environment: Vec<_> = host.environment.iter().filter(|(name, _)| passes(name)).cloned().collect();
     let own = word(attributes, "env").filter_map(|pair| pair.split_once('='));
     environment.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
     let number = |name: &str| one(name).and_then(|number| number.parse().ok());
@@ -141,8 +146,8 @@ fn service(
         file: block.file.clone(),
         name: block.name.clone(),
         own: block.attributes.iter().map(|(name, ..)| name.clone()).collect(),
-        reload: reload.to_owned(),
-        process: None,
+        reload: host.reload.clone(),
+        process: host.process,
     };
     let mut arguments: Vec<String> = word(attributes, "server_args").map(str::to_owned).collect();
     if word(attributes, "flags").any(|flag| flag == "NAMEINARGS") && !arguments.is_empty() {
@@ -439,7 +444,7 @@ service other
         let attributes = files.attributes_of(one);
         assert_eq!(word(&attributes, "only_from").collect::<Vec<_>>(), ["127.0.0.1", "192.0.2.1", "::1"]);
         assert!(files.is_on(one, &attributes) && !files.is_on(other, &files.attributes_of(other)));
-        let service = service(one, &attributes, true, "", &[], "reload").unwrap();
+        let service = service(one, &attributes, true, &Host::default()).unwrap();
         assert_eq!((service.port, service.limits.at_once, service.limits.per_source), (9200, Some(60), None));
         assert_eq!(service.limits.rate, Some((50, Duration::from_secs(1))));
         assert_eq!(service.arguments, ["--a", "--b=c"]);
