@@ -1,12 +1,13 @@
-//! What a real server cannot be made to do: to stay silent, to send one byte at a time or anything at all, to let no client
-//! in. What a real server would answer on record is [`crate::recorded`].
+//! What a real server cannot be made to do: to stay silent, to send one byte at a time or anything at all, to be far
+//! away, to let no client in. What a real server would answer on record is [`crate::recorded`].
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -23,6 +24,45 @@ pub fn silent() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((address::fresh(), 0)).unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
+}
+
+/// Another way to a server: what is sent arrives this much later, in both directions, and no slower.
+#[must_use]
+pub fn far(server: SocketAddr, later: Duration) -> SocketAddr {
+    let (listener, address) = silent();
+    thread::spawn(move || {
+        for near in listener.incoming().map(Result::unwrap) {
+            let far = TcpStream::connect(server).unwrap();
+            for stream in [&near, &far] {
+                stream.set_nodelay(true).unwrap();
+            }
+            carry(near.try_clone().unwrap(), far.try_clone().unwrap(), later);
+            carry(far, near, later);
+        }
+    });
+    address
+}
+
+/// Carries what one side sends to the other, until either is closed.
+fn carry(mut from: TcpStream, mut to: TcpStream, later: Duration) {
+    let (departures, arrivals) = channel::<(Instant, Vec<u8>)>();
+    thread::spawn(move || {
+        let mut bytes = [0; 65536];
+        while let Ok(length @ 1..) = from.read(&mut bytes) {
+            if departures.send((Instant::now() + later, bytes[..length].to_vec())).is_err() {
+                return;
+            }
+        }
+    });
+    thread::spawn(move || {
+        for (due, bytes) in arrivals {
+            wait::dawdle(due.saturating_duration_since(Instant::now()));
+            if to.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+    });
 }
 
 /// The arguments with which a check gets there.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use lab::fake;
 use lab::front::{Front, READ};
 use lab::galera::Cluster;
 use lab::group::Group;
@@ -1337,6 +1338,25 @@ fn a_delayed_replica_is_waited_for() {
     source.sql("UPDATE shop.a SET v = 5 WHERE id = 1; CREATE TABLE shop.b (id INT PRIMARY KEY)");
     let (reason, found) = found(&source, &["--database=shop"]);
     assert_eq!(found, Found::from([("shop.a".into(), "2 differs".into())]), "{reason}");
+}
+
+#[test]
+fn a_replica_far_away_is_read_in_chunks_as_large_as_one_that_is_near() {
+    let [source, replica] = [(), ()].map(|()| Server::start_with(&["general_log=OFF"]));
+    let link = replica.follow(&source);
+    grant(&source);
+    source.sql(
+        "CREATE DATABASE shop; CREATE TABLE shop.a (id INT PRIMARY KEY, c CHAR(200) NOT NULL);
+         INSERT INTO shop.a SELECT seq, MD5(seq) FROM shop.seq_1_to_300000",
+    );
+    link.until_caught_up();
+    let asked = || replica.status("Com_select").unwrap().parse::<u64>().unwrap();
+    let before = asked();
+    let far = fake::far(replica.address(), Duration::from_millis(50));
+    let outcome = compare(&source, &["--database=shop", "--lanes=1", &format!("--replica={far}")]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let asked = asked() - before;
+    assert!(asked < 200, "{asked} statements for 300,000 rows");
 }
 
 #[test]

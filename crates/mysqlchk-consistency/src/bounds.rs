@@ -6,8 +6,8 @@ use crate::expression::{KeyValues, Range};
 
 /// The rows of the first chunk of a table: less than a millisecond, whatever the table before was like.
 pub(crate) const FIRST: u64 = 1000;
-/// The bytes of the smallest chunk. Less is read no faster: what remains is the way to the servers and back, or a machine that is
-/// busy, and a chunk that shrinks for these would end at one row.
+/// The bytes of the smallest chunk. Less is read no faster: what remains is a machine that is busy, and a chunk that shrinks for
+/// that would end at one row.
 const LEAST_BYTES: u64 = 64 * 1024;
 /// How much larger a chunk may be than the one before.
 const GROWTH: u64 = 4;
@@ -24,6 +24,8 @@ pub(crate) struct Walk {
     /// The rows of the smallest chunk.
     fewest: u64,
     target: Duration,
+    /// What is no reading: the way to the farthest server and back.
+    trip: Duration,
     /// Of a key of one column of whole numbers: the last one when the walk began.
     last: Option<i128>,
 }
@@ -40,16 +42,18 @@ enum Upper {
 
 impl Walk {
     /// Begins behind a key, or below the first row. `first` is the key after the first [`FIRST`] rows, where there are as
-    /// many; `last` the last key, where it is one whole number; `row_bytes` about how many bytes a row has.
+    /// many; `last` the last key, where it is one whole number; `row_bytes` about how many bytes a row has;
+    /// `target` how long a chunk may be read, and `trip` what the way there and back adds to that.
     pub(crate) fn new(
         lower: Option<KeyValues>,
         first: Option<KeyValues>,
         last: Option<i128>,
         row_bytes: u64,
         target: Duration,
+        trip: Duration,
     ) -> Walk {
         let fewest = (LEAST_BYTES / row_bytes.max(1)).clamp(1, FIRST);
-        Walk { lower, upper: first.map_or(Upper::Open, Upper::Key), size: FIRST, fewest, target, last }
+        Walk { lower, upper: first.map_or(Upper::Open, Upper::Key), size: FIRST, fewest, target, trip, last }
     }
 
     /// The chunk to read; `None` behind the last one.
@@ -105,7 +109,7 @@ impl Walk {
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a size")]
     fn adapt(&mut self, rows: u64, elapsed: Duration) {
-        let seconds = elapsed.as_secs_f64().max(1e-6);
+        let seconds = elapsed.saturating_sub(self.trip).as_secs_f64().max(1e-6);
         let fits = (rows as f64 * self.target.as_secs_f64() / seconds) as u64;
         self.size = fits.clamp((self.size / GROWTH).max(self.fewest), self.size.saturating_mul(GROWTH));
     }
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_first_chunk_is_open_below_and_the_last_one_above() {
-        let mut walk = Walk::new(None, Some(key(1000)), None, ROW, TARGET);
+        let mut walk = Walk::new(None, Some(key(1000)), None, ROW, TARGET, Duration::ZERO);
         assert_eq!(walk.range(), Some(range(None, Some(1000))));
         let question = walk.question().unwrap();
         assert_eq!(question, (Range { lower: Some(key(1000)), upper: None }, FIRST));
@@ -150,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_small_table_is_one_chunk() {
-        let mut walk = Walk::new(None, None, None, ROW, TARGET);
+        let mut walk = Walk::new(None, None, None, ROW, TARGET, Duration::ZERO);
         assert_eq!(walk.range(), Some(range(None, None)));
         walk.read(3, TARGET, None);
         assert_eq!(walk.range(), None);
@@ -158,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_chunk_takes_as_long_as_it_should_and_does_not_jump() {
-        let mut walk = Walk::new(None, Some(key(1)), None, ROW, TARGET);
+        let mut walk = Walk::new(None, Some(key(1)), None, ROW, TARGET, Duration::ZERO);
         for (rows, took, size) in [(1000, 1, 4000), (4000, 4, 16_000), (16_000, 16, 40_000), (40_000, 80, 20_000)] {
             walk.read(rows, Duration::from_millis(took), Some(key(1)));
             assert_eq!(walk.size, size);
@@ -169,9 +173,9 @@ mod tests {
 
     #[test]
     fn a_chunk_does_not_shrink_for_what_is_no_reading() {
-        // A replica on another continent: the way there alone is longer than a chunk should take.
+        // A machine that is busy with other things.
         for (row_bytes, fewest) in [(0, FIRST), (64, FIRST), (1024, 64), (1 << 30, 1)] {
-            let mut walk = Walk::new(None, Some(key(1)), None, row_bytes, TARGET);
+            let mut walk = Walk::new(None, Some(key(1)), None, row_bytes, TARGET, Duration::ZERO);
             for _ in 0..20 {
                 walk.read(walk.size, Duration::from_millis(200), Some(key(1)));
             }
@@ -180,8 +184,21 @@ mod tests {
     }
 
     #[test]
+    fn the_way_to_a_replica_on_another_continent_makes_no_chunk_smaller() {
+        let trip = Duration::from_millis(150);
+        let mut walk = Walk::new(None, Some(key(1)), None, ROW, TARGET, trip);
+        // A million rows a second, and what is ahead of the trip takes no time at all.
+        for size in [4000, 16_000, 40_000, 40_000] {
+            walk.read(walk.size, trip + Duration::from_micros(walk.size), Some(key(1)));
+            assert_eq!(walk.size, size);
+        }
+        walk.read(walk.size, trip / 2, Some(key(1)));
+        assert_eq!(walk.size, 160_000);
+    }
+
+    #[test]
     fn whole_numbers_without_gaps_need_no_question() {
-        let mut walk = Walk::new(None, Some(key(1000)), Some(10_000), ROW, TARGET);
+        let mut walk = Walk::new(None, Some(key(1000)), Some(10_000), ROW, TARGET, Duration::ZERO);
         assert_eq!(walk.question(), None);
         // The first chunk has no beginning, so nothing is known of its gaps.
         assert_eq!(walk.read(1000, TARGET, None), Some((Range { lower: Some(key(1000)), upper: None }, 1000)));

@@ -184,6 +184,12 @@ impl Lane<'_> {
         }
     }
 
+    /// How long an answer takes that reads nothing, of the slowest of the source and these replicas.
+    pub(crate) fn trip(&self, replicas: &[usize]) -> Duration {
+        let replicas = replicas.iter().filter_map(|replica| self.run.replicas.get(*replica));
+        replicas.map(|replica| replica.peer.trip).fold(self.run.source.trip, Duration::max)
+    }
+
     fn send(&self, replica: usize, ask: Ask) -> Result<(), Trouble> {
         let worker = self.workers.get(replica).ok_or(Trouble::Replica)?;
         worker.asks.send(ask).map_err(|_| Trouble::Replica)

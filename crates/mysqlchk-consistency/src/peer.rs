@@ -1,7 +1,8 @@
 //! A server that is read: how it is reached, who it is, and a session that is set up to read.
 
+use std::time::{Duration, Instant};
+
 use client::{Account, Error, Family, Limits, Session, Target};
-use std::time::Duration;
 
 /// What a session may cost. Keys travel as text, at most 1,000 at a time; a GTID set can be long.
 const LIMITS: Limits = Limits {
@@ -13,6 +14,10 @@ const LIMITS: Limits = Limits {
 
 /// How long a statement may take, in seconds: a table without a key is read in one.
 pub(crate) const STATEMENT_MAX_S: u32 = 30;
+
+/// The longest way to a server and back that is believed: around the world and some more. A server that was slow to answer when
+/// it was found must not get longer chunks for it.
+const TRIP_MAX: Duration = Duration::from_millis(400);
 
 /// Who a server is, in its own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub(crate) struct Peer {
     pub(crate) identity: Identity,
     /// A node of a Galera cluster, which waits by itself until it has applied what the cluster has committed.
     pub(crate) is_galera: bool,
+    /// How long a statement takes that reads nothing: the way there and back. At most [`TRIP_MAX`].
+    pub(crate) trip: Duration,
 }
 
 impl Peer {
@@ -59,8 +66,9 @@ impl Peer {
             uuid: Some(value("uuid")).filter(|uuid| !uuid.is_empty()),
         };
         let is_galera = galera.first().is_some_and(|row| row.variable("Value").is_on());
-        let peer = Peer { target: target.clone(), account: account.clone(), family, identity, is_galera };
-        peer.set_up(&mut session)?;
+        let (target, account) = (target.clone(), account.clone());
+        let mut peer = Peer { target, account, family, identity, is_galera, trip: Duration::ZERO };
+        peer.trip = peer.set_up(&mut session)?.min(TRIP_MAX);
         Ok((peer, session))
     }
 
@@ -74,10 +82,9 @@ impl Peer {
         Ok(session)
     }
 
-    /// The same text on both ends, whatever their settings; and no statement that goes on for ever or waits for a lock.
-    fn set_up(&self, session: &mut Session<'_>) -> Result<(), Error> {
-        session.execute("SET NAMES utf8mb4")?;
-        session.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")?;
+    /// The same text on both ends, whatever their settings; and no statement that goes on for ever or waits for a lock. Returns
+    /// how long the fastest of these statements took.
+    fn set_up(&self, session: &mut Session<'_>) -> Result<Duration, Error> {
         let bound = match self.family {
             Family::MariaDb => format!("max_statement_time={STATEMENT_MAX_S}"),
             Family::MySql(8.., ..) => {
@@ -86,10 +93,16 @@ impl Peer {
             Family::MySql(..) => format!("max_execution_time={STATEMENT_MAX_S}000"),
         };
         let galera = if self.is_galera { ", wsrep_sync_wait=1" } else { "" };
-        session.execute(&format!(
+        let settings = format!(
             "SET SESSION wait_timeout=604800, autocommit=1, sql_mode='', time_zone='+00:00', lock_wait_timeout=5, \
              innodb_lock_wait_timeout=1, {bound}{galera}"
-        ))?;
-        Ok(())
+        );
+        let mut fastest = Duration::MAX;
+        for statement in ["SET NAMES utf8mb4", "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", &settings] {
+            let begin = Instant::now();
+            session.execute(statement)?;
+            fastest = fastest.min(begin.elapsed());
+        }
+        Ok(fastest)
     }
 }

@@ -236,7 +236,9 @@ impl Lane<'_> {
         let mut answers = self.ask_source(&questions)?.into_iter();
         let first = answers.next().and_then(|rows| key_of(key, &rows));
         let last = answers.next().and_then(|rows| key_of(key, &rows)?.first()?.parse().ok());
-        Ok((Walk::new(rest.lower, first, last, table.plan.row_bytes, self.run.chunk_time), total.unwrap_or(0)))
+        let (row_bytes, target) = (table.plan.row_bytes, self.run.chunk_time);
+        let walk = Walk::new(rest.lower, first, last, row_bytes, target, self.trip(&table.on));
+        Ok((walk, total.unwrap_or(0)))
     }
 
     /// Settles what differed so far.
