@@ -1174,6 +1174,45 @@ fn rows_that_are_hit_as_fast_as_a_replica_applies_are_told_right() {
 }
 
 #[test]
+fn a_table_without_a_key_that_never_stands_still_is_incomplete() {
+    let [source, replica] = [(), ()].map(|()| Server::start_with(&["general_log=OFF"]));
+    let link = replica.follow(&source);
+    grant(&source);
+    source.sql(
+        "CREATE DATABASE shop; CREATE TABLE shop.log (n INT NOT NULL);
+         INSERT INTO shop.log SELECT seq FROM shop.seq_1_to_20000;
+         CREATE TABLE shop.items (id INT PRIMARY KEY); INSERT INTO shop.items VALUES (1)",
+    );
+    link.until_caught_up();
+    // A row that is wrong for good, and a table that is never the same twice.
+    replica.sql("SET sql_log_bin=0; UPDATE shop.log SET n = 0 LIMIT 1");
+    let ended = AtomicBool::new(false);
+    let outcome = thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut session = source.session();
+            let ended = &ended;
+            scope.spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    session.query_drop("INSERT INTO shop.log VALUES (1)").unwrap();
+                    // Many times while the table is read once, and not more than a replica applies.
+                    thread::sleep(Duration::from_micros(500));
+                }
+            });
+        }
+        let outcome = compare(&source, &["--database=shop", "--max-lag=60s"]);
+        ended.store(true, Ordering::Relaxed);
+        outcome
+    });
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    let why = "is incomplete: 1 of 2 tables was not compared to the end
+  shop.log was not compared to the end: it has no unique key and did not stand still\n";
+    assert!(outcome.stdout.ends_with(why), "{outcome:?}");
+    link.until_caught_up();
+    let outcome = compare(&source, &["--database=shop"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+}
+
+#[test]
 fn rows_that_never_stand_still_are_told_right_on_mysql() {
     is_right_under_writes(Software::MySql9, &["binlog_row_image=MINIMAL"], pause(Software::MySql9));
 }
