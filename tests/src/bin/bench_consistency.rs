@@ -35,8 +35,15 @@ struct Cost {
     lags: Vec<Duration>,
     /// Latencies of the writers meanwhile, sorted.
     writes: Vec<Duration>,
-    /// Bytes of binary log.
+    /// Bytes of binary log; of a program its own, without what measures and writes meanwhile.
     binlog: u64,
+}
+
+impl Cost {
+    /// How many statements measured and wrote meanwhile.
+    fn statements(&self) -> u64 {
+        (self.lags.len() + self.writes.len()) as u64
+    }
 }
 
 struct Lab<'a> {
@@ -52,7 +59,7 @@ fn main() {
     let rounds: usize = std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(5);
     let only = std::env::var("SETS").unwrap_or_default();
     let skip = std::env::var("SKIP").unwrap_or_default();
-    let lines = ["general_log=OFF", "innodb_buffer_pool_size=1G", "innodb_log_file_size=256M", "table_open_cache=8000"];
+    let lines = ["general_log=OFF", "innodb_buffer_pool_size=2G", "innodb_log_file_size=256M", "table_open_cache=8000"];
     let source = Server::start_with(&lines);
     let replica = Server::start_with(&lines);
     let link = replica.follow(&source);
@@ -85,7 +92,9 @@ fn main() {
                 programs.iter().zip(&mut costs).filter(|((name, _), _)| skip.is_empty() || *name != skip)
             {
                 eprintln!("{set}, round {}, {name}", round + 1);
-                costs.push(lab.measure(Some(command(set)), set == "busy"));
+                let mut cost = lab.measure(Some(command(set)), set == "busy");
+                cost.binlog = cost.binlog.saturating_sub(idle.binlog * cost.statements() / idle.statements().max(1));
+                costs.push(cost);
                 link.until_caught_up();
             }
         }
