@@ -790,6 +790,9 @@ fn a_run_that_ended_early_is_gone_on_with() {
     }
 }
 
+/// The rows of the table of [`large`].
+const ROWS: usize = 400_000;
+
 /// A source and two replicas with a table that takes a second or two to read in chunks of a millisecond.
 fn large() -> [Server; 3] {
     let servers = [(), (), ()]
@@ -797,12 +800,12 @@ fn large() -> [Server; 3] {
     let [source, one, two] = &servers;
     let links = [one.follow(source), two.follow(source)];
     grant(source);
-    source.sql(
+    source.sql(&format!(
         "CREATE DATABASE mysqlchk; GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON mysqlchk.* TO checker@'%'; CREATE DATABASE big;
-         USE big; CREATE TABLE big.a (id INT PRIMARY KEY, v CHAR(200)); INSERT INTO big.a SELECT seq, seq FROM seq_1_to_400000",
-    );
+         USE big; CREATE TABLE big.a (id INT PRIMARY KEY, v CHAR(200)); INSERT INTO big.a SELECT seq, seq FROM seq_1_to_{ROWS}"
+    ));
     drop(links);
-    until_rows(&[one, two], "big.a", 400_000);
+    until_rows(&[one, two], "big.a", ROWS);
     servers
 }
 
@@ -892,6 +895,7 @@ fn a_run_that_is_killed_leaves_nothing() {
     assert_eq!(whole.code, Some(1), "{whole:?}");
     let scratch = Scratch::new("consistency");
     let option_file = option_file(&scratch, &source);
+    let mut longest = Duration::ZERO;
     for kill in 0..kills {
         let mut run = Command::new(binary("mysqlchk-consistency"))
             .arg(format!("--defaults-file={}", option_file.display()))
@@ -902,6 +906,7 @@ fn a_run_that_is_killed_leaves_nothing() {
         thread::sleep(whole.elapsed * kill / kills);
         run.kill().unwrap();
         run.wait().unwrap();
+        let killed = Instant::now();
         for server in [&source, &one, &two] {
             wait::until("all sessions are gone", Duration::from_secs(10), || {
                 server.rows("SELECT 1 FROM information_schema.PROCESSLIST WHERE USER='checker'").is_empty()
@@ -909,9 +914,11 @@ fn a_run_that_is_killed_leaves_nothing() {
             let left = server.rows("SELECT trx_query FROM information_schema.INNODB_TRX WHERE trx_rows_locked > 0");
             assert!(left.is_empty(), "{left:?}");
         }
+        longest = longest.max(killed.elapsed());
         let next = compare(&source, &SLOWLY);
         assert_eq!((next.code, next.stdout), (Some(1), whole.stdout.clone()), "after kill {kill}");
     }
+    println!("nothing was left {longest:.0?} after a kill, at most");
 }
 
 /// What the program reports, and the most memory it had, in kB.
@@ -948,11 +955,16 @@ const MEMORY: u64 = 15 * 1024;
 
 #[test]
 fn many_rows_that_differ_are_counted_in_little_memory() {
-    let [source, one, _two] = large();
-    let rows: u64 = std::env::var("CONSISTENCY_ROWS").map_or(100_000, |rows| rows.parse().unwrap());
+    let [source, one, two] = large();
+    let rows = std::env::var("CONSISTENCY_ROWS").map_or(100_000, |rows| rows.parse().unwrap());
+    if rows > ROWS {
+        source.sql(&format!("INSERT INTO big.a SELECT seq, seq FROM big.seq_{}_to_{rows}", ROWS + 1));
+        until_rows(&[&one, &two], "big.a", rows);
+    }
     one.sql(&format!("SET sql_log_bin=0; UPDATE big.a SET v = 'x' WHERE id <= {rows}"));
     let (text, peak) = measured(&source, "--database=big");
     assert!(text.contains(&format!("  big.a: {rows} rows differ\n")), "{text}");
+    println!("{rows} rows that differ: {peak} kB");
     assert!(peak > 0 && peak <= MEMORY, "{peak} kB");
 }
 
