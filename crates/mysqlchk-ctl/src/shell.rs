@@ -1,4 +1,4 @@
-//! Commands: text -> text that a shell reads as one word; and the system's own programs.
+//! Words as a shell has them: read from a line, and written so that they stay one; and the system's own programs.
 
 use std::process::{Command, Stdio};
 
@@ -21,6 +21,37 @@ pub(crate) fn quoted(word: &str) -> String {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// The words of a line: quotes and escapes resolved, and comments left out.
+pub(crate) fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quote = None;
+    let mut is_word = false;
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match (c, quote) {
+            ('\'' | '"', None) => (quote, is_word) = (Some(c), true),
+            (c, Some(open)) if c == open => quote = None,
+            ('\\', None | Some('"')) => word.extend(chars.next()),
+            ('#', None) => break,
+            (c, None) if c.is_whitespace() => {
+                if is_word {
+                    words.push(std::mem::take(&mut word));
+                }
+                is_word = false;
+            }
+            _ => {
+                word.push(c);
+                is_word = true;
+            }
+        }
+    }
+    if is_word {
+        words.push(word);
+    }
+    words
 }
 
 /// A text that stands in the pattern of an `s/.../.../` of `sed`, where it means itself.
@@ -59,6 +90,7 @@ mod tests {
         ] {
             assert_eq!(quoted(word), expected);
         }
+        assert_eq!(words(r#"a "b c" 'd "e' "f\"g" # h"#), ["a", "b c", "d \"e", "f\"g"]);
         assert_eq!(plain("a\n\u{1b}[1mb"), "a??[1mb");
         assert_eq!(pattern("a/b.c"), r"a\/b\.c");
         assert_eq!(replacement("a/b&c"), r"a\/b\&c");

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use client::duration;
 
 use super::{Finding, Report};
-use crate::shell::{pattern, quoted, replacement};
+use crate::shell::{self, pattern, quoted, replacement};
 
 /// A configuration is a few hundred lines; the bound is for anything else.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
@@ -107,41 +107,15 @@ fn sections(text: &str) -> Vec<Section> {
     sections
 }
 
-/// The words of a line: quotes and escapes resolved, comments left out, and `${NAME}` replaced where the name is known.
+/// The words of a line, `${NAME}` replaced where the name is known.
 fn words(line: &str, variables: &HashMap<String, String>) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word = String::new();
-    let mut quote = None;
-    let mut is_word = false;
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match (c, quote) {
-            ('\'' | '"', None) => (quote, is_word) = (Some(c), true),
-            (c, Some(open)) if c == open => quote = None,
-            ('\\', None | Some('"')) => word.extend(chars.next()),
-            ('#', None) => break,
-            (c, None) if c.is_whitespace() => {
-                if is_word {
-                    words.push(std::mem::take(&mut word));
-                }
-                is_word = false;
-            }
-            _ => {
-                word.push(c);
-                is_word = true;
-            }
-        }
-    }
-    if is_word {
-        words.push(word);
-    }
     let known = |mut word: String| {
         for (name, value) in variables {
             word = word.replace(&format!("${{{name}}}"), value);
         }
         word
     };
-    words.into_iter().map(known).collect()
+    shell::words(line).into_iter().map(known).collect()
 }
 
 /// A server, and what it is checked by.
