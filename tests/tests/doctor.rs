@@ -426,6 +426,16 @@ unit() { # unit, section, line: a drop-in, as an operator makes one
 	systemctl daemon-reload
 }
 systemctl enable mysqlchk-status.socket 2>/tmp/enabled
+# Rules in a file that only another group reads, and options in one of variables: as the check has it, so has the doctor.
+chgrp games /etc/mysqlchk/my.cnf
+printf '# of an operator\nOPTIONS="--reason-phrase --only-from=127.0.0.0/8,::1"\n' >/etc/default/mysqlchk
+printf '[Service]\nEnvironmentFile=/etc/default/mysqlchk\nExecStart=\nExecStart=/usr/local/bin/mysqlchk-status $OPTIONS\n' >/tmp/options
+for program in mysqlchk-status mysqlchk-replication; do
+	mkdir -p /etc/systemd/system/$program@.service.d
+	printf '[Service]\nSupplementaryGroups=games\n' >/etc/systemd/system/$program@.service.d/groups.conf
+done
+cp /tmp/options /etc/systemd/system/mysqlchk-status@.service.d/first.conf
+systemctl daemon-reload
 "#;
 
 fn causes_below_systemd() -> Vec<Cause> {
@@ -499,6 +509,21 @@ fn causes_below_systemd() -> Vec<Cause> {
             "cannot find its program /opt/mysqlchk-status",
             "rm -f /etc/systemd/system/mysqlchk-status@.service.d/zz-doctor-*; \
              unit mysqlchk-status@.service Service 'ExecStart=\nExecStart=/opt/mysqlchk-status'",
+        ),
+        cause(
+            "a file of variables that is missing",
+            "--only=mysqlchk-status",
+            FAIL,
+            "its EnvironmentFile /etc/default/nosuch is missing",
+            "rm -f /etc/systemd/system/mysqlchk-status@.service.d/zz-doctor-*; \
+             unit mysqlchk-status@.service Service 'EnvironmentFile=/etc/default/nosuch'",
+        ),
+        cause(
+            "a user that systemd makes",
+            "--only=mysqlchk-status",
+            WARN,
+            "DynamicUser=yes: the doctor cannot be a user that is made for each connection",
+            "unit mysqlchk-status@.service Service 'DynamicUser=yes\nUser=checks'",
         ),
         cause(
             "failed instances",

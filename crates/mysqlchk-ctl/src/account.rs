@@ -19,6 +19,13 @@ impl Account {
         Account::read(&entry("passwd", name)?)
     }
 
+    /// The groups that it is in, and these, by name or number.
+    pub(crate) fn groups_and(&self, more: &[String]) -> Vec<String> {
+        let own = system("id").args(["-G", "--", &self.name]).output();
+        let own = own.map_or_else(|_| String::new(), |shown| String::from_utf8_lossy(&shown.stdout).into_owned());
+        own.split_whitespace().chain(more.iter().map(String::as_str)).map(str::to_owned).collect()
+    }
+
     /// Reads a line of `passwd(5)`.
     fn read(line: &str) -> Option<Account> {
         let mut fields = line.split(':');

@@ -1,5 +1,6 @@
 //! Finds out why a check is down, or will be. Each test is a [`Finding`]; nothing is changed.
 
+mod file;
 mod haproxy;
 mod limits;
 mod note;

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use serde_json::Value;
 
-use super::service::{Service, Setting};
+use super::service::{By, Service, Setting};
 use super::{Finding, Report, reason};
 use crate::account::{self, Account};
 use crate::shell::quoted;
@@ -64,9 +64,7 @@ impl Run {
 /// Runs the check of a service; `None` where it cannot be run.
 pub(super) fn examine(service: &Service, has_note: bool, report: &mut Report) -> Option<Run> {
     let Some(mut account) = Account::named(&service.user) else {
-        let found = format!("its user {} does not exist", service.user);
-        let cure = format!("useradd --system --no-create-home --shell /usr/sbin/nologin {}", quoted(&service.user));
-        report.add(Finding::fail(&service.name, found).cured_by(service.and_reload(&cure)));
+        report.add(without_user(service));
         return None;
     };
     if let Some(gid) = service.group.as_deref().and_then(account::group) {
@@ -121,6 +119,18 @@ pub(super) fn examine(service: &Service, has_note: bool, report: &mut Report) ->
         report.add(of_times(service, &run, times));
     }
     Some(run)
+}
+
+fn without_user(service: &Service) -> Finding {
+    if let By::Systemd(unit) = &service.by
+        && unit.has_dynamic_user
+    {
+        let found = "DynamicUser=yes: the doctor cannot be a user that is made for each connection";
+        return Finding::warn(&service.name, found).cured_by(format!("# {}", unit.static_user()));
+    }
+    let found = format!("its user {} does not exist", service.user);
+    let cure = format!("useradd --system --no-create-home --shell /usr/sbin/nologin {}", quoted(&service.user));
+    Finding::fail(&service.name, found).cured_by(service.and_reload(&cure))
 }
 
 fn of_times(service: &Service, run: &Run, mut times: Vec<Duration>) -> Finding {
@@ -255,7 +265,12 @@ fn as_user(service: &Service, account: &Account) -> Command {
         if service.has_all_groups {
             // The standard library sets no other groups.
             command.arg("/usr/bin/setpriv").arg(format!("--reuid={}", account.uid));
-            command.arg(format!("--regid={}", account.gid)).args(["--init-groups", "--"]);
+            command.arg(format!("--regid={}", account.gid));
+            match &*service.more_groups {
+                [] => command.arg("--init-groups"),
+                more => command.arg(format!("--groups={}", account.groups_and(more).join(","))),
+            };
+            command.arg("--");
         } else {
             command.uid(account.uid).gid(account.gid);
         }

@@ -25,6 +25,8 @@ pub(super) struct Service {
     pub(super) group: Option<String>,
     /// Whether it has the other groups of its user as well.
     pub(super) has_all_groups: bool,
+    /// Groups that it has besides, by name or number.
+    pub(super) more_groups: Vec<String>,
     /// The address it listens on; `None` for all.
     pub(super) ip: Option<IpAddr>,
     pub(super) port: u16,

@@ -8,12 +8,13 @@ use std::time::Duration;
 use client::option_file;
 
 use super::service::{By, Limits, Service, Setting};
-use super::{Finding, Report};
-use crate::shell::{quoted, system};
+use super::{Finding, Report, file};
+use crate::shell::{self, quoted, system};
 
 /// What is asked of a socket and of an instance of its service.
 const PROPERTIES: &str = "Id,LoadState,ActiveState,UnitFileState,Result,NeedDaemonReload,Listen,MaxConnections,\
-    MaxConnectionsPerSource,TriggerLimitIntervalUSec,TriggerLimitBurst,ExecStart,User,Group,Environment,MainPID";
+    MaxConnectionsPerSource,TriggerLimitIntervalUSec,TriggerLimitBurst,ExecStart,User,Group,\
+    SupplementaryGroups,DynamicUser,Environment,EnvironmentFiles,MainPID";
 
 type Properties = HashMap<String, String>;
 
@@ -28,6 +29,8 @@ pub(super) struct Unit {
     before: String,
     /// The process that listens: that of systemd, or of a service that accepts by itself.
     process: u32,
+    /// Whether systemd makes the user (`DynamicUser=`).
+    pub(super) has_dynamic_user: bool,
 }
 
 pub(super) fn services(report: &mut Report) -> Vec<Service> {
@@ -51,6 +54,7 @@ pub(super) fn services(report: &mut Report) -> Vec<Service> {
             answers: answers.to_owned(),
             before: String::new(),
             process: 1,
+            has_dynamic_user: false,
         };
         if let (Some(socket), Some(instance)) = (is_there(socket), is_there(instance)) {
             let unit = unit(&units[0], &format!("{program}@.service"));
@@ -73,13 +77,20 @@ fn show(units: &[String]) -> Option<Vec<Properties>> {
     Some(read(&String::from_utf8_lossy(&done.stdout)))
 }
 
-/// Reads what `systemctl show` writes of several units.
+/// Reads what `systemctl show` writes of several units. A property that has several values has a line for each.
 fn read(text: &str) -> Vec<Properties> {
-    let pairs = |text: &str| {
-        let pairs = text.lines().filter_map(|line| line.split_once('='));
-        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    let properties = |text: &str| {
+        let mut properties = Properties::new();
+        for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            let values = properties.entry(name.to_owned()).or_default();
+            if !values.is_empty() {
+                values.push('\n');
+            }
+            values.push_str(value);
+        }
+        properties
     };
-    text.split("\n\n").map(pairs).collect()
+    text.split("\n\n").map(properties).collect()
 }
 
 fn value<'a>(shown: &'a Properties, name: &str) -> &'a str {
@@ -94,6 +105,7 @@ fn service(mut unit: Unit, socket: &Properties, instance: &Properties, report: &
         examine(&unit, (is_enabled, state), [socket, instance], report);
     }
     let mut words = argv(value(instance, "ExecStart"));
+    unit.has_dynamic_user = value(instance, "DynamicUser") == "yes";
     let mut listen = value(socket, "Listen").to_owned();
     if let Some(at) = words.iter().position(|word| word == "--inetd") {
         // `systemd-socket-activate --listen=9200 --accept --inetd PROGRAM ...`
@@ -105,17 +117,25 @@ fn service(mut unit: Unit, socket: &Properties, instance: &Properties, report: &
     let mut words = words.into_iter();
     let program = PathBuf::from(words.next()?);
     let (ip, port) = address(&listen)?;
-    let environment = value(instance, "Environment").split(' ').filter_map(|pair| pair.split_once('='));
+    let mut environment = pairs(shell::words(value(instance, "Environment")));
+    for file in value(instance, "EnvironmentFiles").lines().filter(|_| is_on) {
+        match of_file(&unit, file) {
+            Ok(more) => environment.extend(more),
+            Err(finding) => report.add(finding),
+        }
+    }
+    let variables = environment.iter().cloned().collect();
     Some(Service {
         name: unit.listens.clone(),
         by: By::Systemd(unit),
         is_on,
         program,
-        arguments: words.collect(),
-        environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        arguments: words.flat_map(|word| expanded(&word, &variables)).collect(),
+        environment,
         user: Some(value(instance, "User")).filter(|user| !user.is_empty()).unwrap_or("root").to_owned(),
         group: Some(value(instance, "Group")).filter(|group| !group.is_empty()).map(str::to_owned),
         has_all_groups: true,
+        more_groups: value(instance, "SupplementaryGroups").split_whitespace().map(str::to_owned).collect(),
         ip,
         port,
         only_from: Vec::new(),
@@ -169,6 +189,61 @@ fn failed(instances: &str) -> usize {
 fn argv(shown: &str) -> Vec<String> {
     let words = shown.split_once("argv[]=").and_then(|(_, rest)| rest.split(" ; ").next()).unwrap_or_default();
     words.split_whitespace().map(str::to_owned).collect()
+}
+
+fn pairs(words: Vec<String>) -> Vec<(String, String)> {
+    let pair = |word: String| word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    words.into_iter().filter_map(pair).collect()
+}
+
+/// What an `EnvironmentFile=` sets, shown as `/etc/default/mysqlchk (ignore_errors=no)`.
+fn of_file(unit: &Unit, shown: &str) -> Result<Vec<(String, String)>, Finding> {
+    let (path, how) = shown.rsplit_once(" (").unwrap_or((shown, ""));
+    let file = Path::new(path);
+    if !file.exists() {
+        if how.contains("ignore_errors=yes") {
+            return Ok(Vec::new());
+        }
+        let found = format!("its EnvironmentFile {path} is missing, and without it no check is started");
+        let cure = format!("# install -m 644 /dev/null {}", quoted(path));
+        return Err(Finding::fail(&unit.listens, found).cured_by(cure));
+    }
+    let text = file::read(file).map_err(|why| Finding::warn(&unit.listens, format!("EnvironmentFile: {why}")))?;
+    assignments(&text).ok_or_else(|| {
+        let found = format!("EnvironmentFile {path} has more than plain lines NAME=VALUE: the doctor does not read it");
+        Finding::warn(&unit.listens, found)
+    })
+}
+
+/// Reads `NAME=VALUE` and `NAME="VALUE"` (systemd.exec(5), `EnvironmentFile`); `None` where there is more to it.
+fn assignments(text: &str) -> Option<Vec<(String, String)>> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';']));
+    let pair = |line: &str| {
+        let (name, value) = line.split_once('=')?;
+        let is_quoted = |quote: char| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
+        let value = if is_quoted('"') || is_quoted('\'') { value.get(1..value.len() - 1)? } else { value.trim() };
+        (!value.contains(['\\', '"', '\''])).then(|| (name.trim().to_owned(), value.to_owned()))
+    };
+    lines.map(pair).collect()
+}
+
+/// An argument with its variables: `$NAME` is as many words as its value has, `${NAME}` is a part of one, `$$` a dollar
+/// (systemd.service(5), COMMAND LINES). One that is not set is empty.
+fn expanded(word: &str, variables: &Properties) -> Vec<String> {
+    let known = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
+    if let Some(name) = word.strip_prefix('$').filter(|name| !name.starts_with(['$', '{'])) {
+        return known(name).split_whitespace().map(str::to_owned).collect();
+    }
+    let mut text = String::new();
+    let mut rest = word;
+    while let Some((before, after)) = rest.split_once('$') {
+        text += before;
+        let variable = after.strip_prefix('{').and_then(|after| after.split_once('}'));
+        let value = variable.map_or("$", |(name, _)| known(name));
+        text += value;
+        rest = variable.map_or(after.strip_prefix('$').unwrap_or(after), |(_, after)| after);
+    }
+    vec![text + rest]
 }
 
 /// `[::]:9200 (Stream)`, `127.0.0.1:9200 (Stream)`, or `9200` of a command.
@@ -229,6 +304,12 @@ impl Unit {
         format!("systemctl restart {}", self.listens)
     }
 
+    /// The command that gives it a user that is there, instead of one that systemd makes for each connection.
+    pub(super) fn static_user(&self) -> String {
+        let made = drop_in(&self.answers, "user", "[Service]\nDynamicUser=no\nUser=mysqlchk\n");
+        format!("{made} && {}", self.restart())
+    }
+
     pub(super) fn on(&self) -> String {
         format!("systemctl enable --now {}", self.listens)
     }
@@ -279,6 +360,34 @@ mod tests {
         let limits = limits(&shown[0]);
         assert_eq!(limits.rate, Some((200, Duration::from_secs(2))));
         assert_eq!((limits.at_once, limits.per_source), (Some(64), None));
+    }
+
+    #[test]
+    fn an_environment_file_is_read_where_it_is_plain() {
+        let text = "# a comment\n\n; another\nA=1\n B = two words \nC=\"x y\"\nD=''\n";
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let expected = [("A", "1"), ("B", "two words"), ("C", "x y"), ("D", "")].map(pair);
+        assert_eq!(assignments(text), Some(expected.to_vec()));
+        for text in ["A", "A=a\\\nb", "A=\"b\" c", "A='b"] {
+            assert_eq!(assignments(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_as_many_words_as_it_has_or_a_part_of_one() {
+        let variables =
+            [("OPTIONS", "--lag=5s  --x"), ("N", "7")].map(|(name, value)| (name.into(), value.into())).into();
+        for (word, expected) in [
+            ("--plain", &["--plain"][..]),
+            ("$OPTIONS", &["--lag=5s", "--x"]),
+            ("$NOTHING", &[]),
+            ("--a=${N}${NOTHING}b", &["--a=7b"]),
+            ("${OPTIONS}", &["--lag=5s  --x"]),
+            ("a$$b", &["a$b"]),
+            ("${N", &["${N"]),
+        ] {
+            assert_eq!(expanded(word, &variables), expected, "{word}");
+        }
     }
 
     #[test]

@@ -1,16 +1,14 @@
 //! The services of xinetd: its files, as xinetd.conf(5) has them, and the process that read them.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::OFlags;
-
 use super::service::{By, Limits, Service, Setting};
-use super::{Finding, PORTS, Report};
+use super::{Finding, PORTS, Report, file};
 use crate::processes::Process;
 use crate::shell::{pattern, quoted, replacement, system};
 
@@ -18,11 +16,6 @@ use crate::shell::{pattern, quoted, replacement, system};
 const DEFAULT_FILE: &str = "/etc/xinetd.conf";
 /// Where names have ports.
 const NAMES: &str = "/etc/services";
-
-/// What is read of a file at most, in bytes.
-const FILE_MAX: u64 = 1024 * 1024;
-/// To open a FIFO must not wait for its writer.
-const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// Attributes and their values.
 type Attributes = HashMap<String, Vec<String>>;
@@ -164,6 +157,7 @@ fn service(block: &Block, attributes: &Attributes, is_on: bool, host: &Host) -> 
         user: one("user").unwrap_or_else(|| "root".to_owned()),
         group: one("group"),
         has_all_groups: one("groups").is_some_and(|value| value == "yes"),
+        more_groups: Vec::new(),
         ip: one("bind").or_else(|| one("interface")).and_then(|ip| ip.parse().ok()),
         port,
         only_from: word(attributes, "only_from").map(str::to_owned).collect(),
@@ -280,23 +274,12 @@ impl Xinetd {
 
 /// The last part of a log: it may have a line for each check.
 fn end_of(log: &Path) -> Option<String> {
-    let mut file = trusted(log).ok()?;
+    let mut file = file::open(log).ok()?;
     let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(FILE_MAX))).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(file::MAX))).ok()?;
     let mut bytes = Vec::new();
-    file.take(FILE_MAX).read_to_end(&mut bytes).ok()?;
+    file.take(file::MAX).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Opens a regular file that is root's, and that nobody else may write: it says what is run, and as whom.
-fn trusted(path: &Path) -> Result<File, String> {
-    let opened = File::options().read(true).custom_flags(NONBLOCK).open(path);
-    let file = opened.map_err(|error| format!("cannot read {}: {}", path.display(), error.kind()))?;
-    let about = file.metadata().map_err(|error| error.to_string())?;
-    if about.is_file() && about.uid() == 0 && about.mode() & 0o022 == 0 {
-        return Ok(file);
-    }
-    Err(format!("{} is not read: others than root may change it", path.display()))
 }
 
 /// The numbers of a stamp, to compare it.
@@ -325,10 +308,7 @@ struct Files {
 impl Files {
     /// Reads a file and what it includes, as far as xinetd would.
     fn read(&mut self, file: &Path, depth: u8) -> Result<(), String> {
-        let mut bytes = Vec::new();
-        let read = trusted(file)?.take(FILE_MAX).read_to_end(&mut bytes);
-        read.map_err(|error| format!("cannot read {}: {}", file.display(), error.kind()))?;
-        for include in self.read_text(file, &String::from_utf8_lossy(&bytes)) {
+        for include in self.read_text(file, &file::read(file)?) {
             // One that includes itself ends somewhere; xinetd goes on without a file that it cannot read.
             if depth < 5
                 && let Err(why) = self.read(&include, depth + 1)
