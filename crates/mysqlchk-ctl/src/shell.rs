@@ -23,8 +23,8 @@ pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// The words of a line: quotes and escapes resolved, and comments left out.
-pub(crate) fn words(line: &str) -> Vec<String> {
+/// The words of a line, quotes and escapes resolved, up to what begins a comment; `None` where there are none.
+pub(crate) fn words(line: &str, comment: Option<char>) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut quote = None;
@@ -35,7 +35,7 @@ pub(crate) fn words(line: &str) -> Vec<String> {
             ('\'' | '"', None) => (quote, is_word) = (Some(c), true),
             (c, Some(open)) if c == open => quote = None,
             ('\\', None | Some('"')) => word.extend(chars.next()),
-            ('#', None) => break,
+            (c, None) if Some(c) == comment => break,
             (c, None) if c.is_whitespace() => {
                 if is_word {
                     words.push(std::mem::take(&mut word));
@@ -90,7 +90,8 @@ mod tests {
         ] {
             assert_eq!(quoted(word), expected);
         }
-        assert_eq!(words(r#"a "b c" 'd "e' "f\"g" # h"#), ["a", "b c", "d \"e", "f\"g"]);
+        assert_eq!(words(r#"a "b c" 'd "e' "f\"g" # h"#, Some('#')), ["a", "b c", "d \"e", "f\"g"]);
+        assert_eq!(words("A=b#c D=", None), ["A=b#c", "D="]);
         assert_eq!(plain("a\n\u{1b}[1mb"), "a??[1mb");
         assert_eq!(pattern("a/b.c"), r"a\/b\.c");
         assert_eq!(replacement("a/b&c"), r"a\/b\&c");

@@ -115,7 +115,7 @@ fn words(line: &str, variables: &HashMap<String, String>) -> Vec<String> {
         }
         word
     };
-    shell::words(line).into_iter().map(known).collect()
+    shell::words(line, Some('#')).into_iter().map(known).collect()
 }
 
 /// A server, and what it is checked by.

@@ -117,7 +117,7 @@ fn service(mut unit: Unit, socket: &Properties, instance: &Properties, report: &
     let mut words = words.into_iter();
     let program = PathBuf::from(words.next()?);
     let (ip, port) = address(&listen)?;
-    let mut environment = pairs(shell::words(value(instance, "Environment")));
+    let mut environment = pairs(shell::words(value(instance, "Environment"), None));
     for file in value(instance, "EnvironmentFiles").lines().filter(|_| is_on) {
         match of_file(&unit, file) {
             Ok(more) => environment.extend(more),
@@ -200,6 +200,10 @@ fn pairs(words: Vec<String>) -> Vec<(String, String)> {
 fn of_file(unit: &Unit, shown: &str) -> Result<Vec<(String, String)>, Finding> {
     let (path, how) = shown.rsplit_once(" (").unwrap_or((shown, ""));
     let file = Path::new(path);
+    if path.contains(['*', '?', '[']) {
+        let found = format!("EnvironmentFile {path} is a pattern: the doctor does not read it");
+        return Err(Finding::warn(&unit.listens, found));
+    }
     if !file.exists() {
         if how.contains("ignore_errors=yes") {
             return Ok(Vec::new());
