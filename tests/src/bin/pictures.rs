@@ -68,6 +68,20 @@ const READING: Duration = Duration::from_secs(4);
 /// And at the end, before all begins again.
 const END: Duration = Duration::from_secs(5);
 
+/// The lab has its sockets in another place in each run; a host has it here.
+fn on_a_host(text: &str) -> String {
+    let place = |text: &str| {
+        let at = text.find("/tmp/mysqlchk-")?;
+        let end = at + text.get(at..)?.find("/mysql.sock")? + "/mysql.sock".len();
+        Some((at, end))
+    };
+    let mut text = text.to_owned();
+    while let Some((at, end)) = place(&text) {
+        text.replace_range(at..end, "/run/mysqld/mysqld.sock");
+    }
+    text
+}
+
 /// The lines as a terminal shows them, from the table before the first command to the table after the last one.
 fn screen(recorded: &[Line]) -> Vec<Line> {
     let first = recorded.iter().position(|line| line.text.starts_with("---")).expect("a table");
@@ -80,7 +94,7 @@ fn screen(recorded: &[Line]) -> Vec<Line> {
             continue;
         }
         let Some(text) = text.strip_prefix("== ") else {
-            let text: Vec<char> = text.trim_end().chars().collect();
+            let text: Vec<char> = on_a_host(text.trim_end()).chars().collect();
             let rows = text.chunks(COLUMNS).map(String::from_iter);
             // An empty line is a row, too.
             let rows = rows.chain(text.is_empty().then(String::new));
