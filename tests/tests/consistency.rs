@@ -1211,9 +1211,10 @@ fn a_table_without_a_key_that_never_stands_still_is_incomplete() {
                 }
             });
         }
-        let outcome = compare(&source, &["--database=shop", "--max-lag=60s"]);
+        // Joined before it is judged: the writers end in any case.
+        let outcome = scope.spawn(|| compare(&source, &["--database=shop", "--max-lag=60s"])).join();
         ended.store(true, Ordering::Relaxed);
-        outcome
+        outcome.unwrap()
     });
     assert_eq!(outcome.code, Some(3), "{outcome:?}");
     let why = "is incomplete: 1 of 2 tables was not compared to the end

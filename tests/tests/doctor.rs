@@ -429,12 +429,11 @@ systemctl enable mysqlchk-status.socket 2>/tmp/enabled
 # Rules in a file that only another group reads, and options in one of variables: as the check has it, so has the doctor.
 chgrp games /etc/mysqlchk/my.cnf
 printf '# of an operator\nOPTIONS="--reason-phrase --only-from=127.0.0.0/8,::1"\n' >/etc/default/mysqlchk
-printf '[Service]\nEnvironmentFile=/etc/default/mysqlchk\nExecStart=\nExecStart=/usr/local/bin/mysqlchk-status $OPTIONS\n' >/tmp/options
 for program in mysqlchk-status mysqlchk-replication; do
 	mkdir -p /etc/systemd/system/$program@.service.d
 	printf '[Service]\nSupplementaryGroups=games\n' >/etc/systemd/system/$program@.service.d/groups.conf
 done
-cp /tmp/options /etc/systemd/system/mysqlchk-status@.service.d/first.conf
+printf '[Service]\nEnvironmentFile=/etc/default/mysqlchk\nExecStart=\nExecStart=/usr/local/bin/mysqlchk-status $OPTIONS\n' >/etc/systemd/system/mysqlchk-status@.service.d/first.conf
 systemctl daemon-reload
 "#;
 

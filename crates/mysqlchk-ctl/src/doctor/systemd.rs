@@ -124,13 +124,12 @@ fn service(mut unit: Unit, socket: &Properties, instance: &Properties, report: &
             Err(finding) => report.add(finding),
         }
     }
-    let variables = environment.iter().cloned().collect();
     Some(Service {
         name: unit.listens.clone(),
         by: By::Systemd(unit),
         is_on,
         program,
-        arguments: words.flat_map(|word| expanded(&word, &variables)).collect(),
+        arguments: words.flat_map(|word| expanded(&word, &environment)).collect(),
         environment,
         user: Some(value(instance, "User")).filter(|user| !user.is_empty()).unwrap_or("root").to_owned(),
         group: Some(value(instance, "Group")).filter(|group| !group.is_empty()).map(str::to_owned),
@@ -232,9 +231,10 @@ fn assignments(text: &str) -> Option<Vec<(String, String)>> {
 }
 
 /// An argument with its variables: `$NAME` is as many words as its value has, `${NAME}` is a part of one, `$$` a dollar
-/// (systemd.service(5), COMMAND LINES). One that is not set is empty.
-fn expanded(word: &str, variables: &Properties) -> Vec<String> {
-    let known = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
+/// (systemd.service(5), COMMAND LINES). Of several settings the last one counts; one that is not set is empty.
+fn expanded(word: &str, environment: &[(String, String)]) -> Vec<String> {
+    let last = |name: &str| environment.iter().rfind(|(own, _)| own == name);
+    let known = |name: &str| last(name).map(|(_, value)| value.as_str()).unwrap_or_default();
     if let Some(name) = word.strip_prefix('$').filter(|name| !name.starts_with(['$', '{'])) {
         return known(name).split_whitespace().map(str::to_owned).collect();
     }
@@ -380,7 +380,7 @@ mod tests {
     #[test]
     fn a_variable_is_as_many_words_as_it_has_or_a_part_of_one() {
         let variables =
-            [("OPTIONS", "--lag=5s  --x"), ("N", "7")].map(|(name, value)| (name.into(), value.into())).into();
+            [("OPTIONS", "--lag=5s  --x"), ("N", "7")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         for (word, expected) in [
             ("--plain", &["--plain"][..]),
             ("$OPTIONS", &["--lag=5s", "--x"]),
